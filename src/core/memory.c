@@ -1,0 +1,93 @@
+#include "core/memory.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static _Atomic int64_t now[HB_MEMORY_CATEGORY_COUNT];
+static _Atomic int64_t peak[HB_MEMORY_CATEGORY_COUNT];
+static _Atomic int64_t countdown;
+
+static const char *const names[HB_MEMORY_CATEGORY_COUNT] = {
+    [HB_MEMORY_PARAMETERS] = "parameters", [HB_MEMORY_GRADIENTS] = "gradients",
+    [HB_MEMORY_OPTIMIZER] = "optimizer",   [HB_MEMORY_ACTIVATIONS] = "activations",
+    [HB_MEMORY_WORKSPACE] = "workspace",   [HB_MEMORY_COMMUNICATION] = "communication",
+    [HB_MEMORY_DATA] = "data",
+};
+
+/* Stands in front of every block, one cache line so that the block stays aligned. */
+struct header {
+    size_t bytes;
+    void *start;
+    enum hb_memory_category category;
+};
+
+enum { LINE = 64 };
+static const size_t huge = (size_t)2 << 20;
+
+void hb_memory_count(enum hb_memory_category category, int64_t bytes)
+{
+    int64_t total = atomic_fetch_add(&now[category], bytes) + bytes;
+    int64_t seen = atomic_load(&peak[category]);
+    while (total > seen && !atomic_compare_exchange_weak(&peak[category], &seen, total))
+        ;
+}
+
+hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void **out)
+{
+    if (atomic_load(&countdown) > 0 && atomic_fetch_sub(&countdown, 1) == 1)
+        return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s (planned fault)", bytes, names[category]);
+    size_t alignment = bytes >= 2 * huge ? huge : LINE;
+    char *start = NULL;
+    if (bytes > SIZE_MAX - alignment - LINE ||
+        posix_memalign((void **)&start, alignment, bytes + alignment) != 0)
+        return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s; use a smaller model or microbatch", bytes,
+                       names[category]);
+    if (alignment == huge)
+        madvise(start, bytes + alignment, MADV_HUGEPAGE); /* advice only: a refusal costs speed, not bits */
+    /* The block starts one line in: a whole 2 MiB step would waste memory, and
+     * two blocks that start on the same page offset would collide in the cache. */
+    char *block = start + LINE;
+    struct header header = {bytes, start, category};
+    memcpy(block - LINE, &header, sizeof header);
+    hb_memory_count(category, (int64_t)bytes);
+    *out = block;
+    return HB_OK;
+}
+
+void hb_memory_free(void *memory)
+{
+    if (!memory)
+        return;
+    struct header header;
+    memcpy(&header, (char *)memory - LINE, sizeof header);
+    hb_memory_count(header.category, -(int64_t)header.bytes);
+    free(header.start);
+}
+
+int64_t hb_memory_now(enum hb_memory_category category)
+{
+    return atomic_load(&now[category]);
+}
+
+int64_t hb_memory_peak(enum hb_memory_category category)
+{
+    return atomic_load(&peak[category]);
+}
+
+void hb_memory_reset_peaks(void)
+{
+    for (int c = 0; c < HB_MEMORY_CATEGORY_COUNT; c++)
+        atomic_store(&peak[c], atomic_load(&now[c]));
+}
+
+const char *hb_memory_category_name(enum hb_memory_category category)
+{
+    return names[category];
+}
+
+void hb_memory_fail_at(int64_t n)
+{
+    atomic_store(&countdown, n);
+}

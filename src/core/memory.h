@@ -1,0 +1,41 @@
+/* Host memory, counted by category.
+ *
+ * Large blocks are aligned to 64 bytes (2 MiB and huge pages from 4 MiB on:
+ * fresh 4 KiB pages cost 4 times as much to touch). Every byte is counted
+ * under its category, with the peak, so that a run can say what it used. */
+#ifndef HB_CORE_MEMORY_H
+#define HB_CORE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+
+enum hb_memory_category {
+    HB_MEMORY_PARAMETERS,
+    HB_MEMORY_GRADIENTS,
+    HB_MEMORY_OPTIMIZER,
+    HB_MEMORY_ACTIVATIONS,
+    HB_MEMORY_WORKSPACE,
+    HB_MEMORY_COMMUNICATION,
+    HB_MEMORY_DATA,
+    HB_MEMORY_CATEGORY_COUNT
+};
+
+/* Allocates `bytes` (may be 0), uninitialised. HB_EMEMORY names category and bytes. */
+HB_MUST_USE hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void **out);
+/* Releases what hb_memory_alloc gave; NULL is allowed. */
+void hb_memory_free(void *memory);
+
+/* For memory that lives elsewhere (a device): counts it without owning it. */
+void hb_memory_count(enum hb_memory_category category, int64_t bytes);
+
+int64_t hb_memory_now(enum hb_memory_category category);
+int64_t hb_memory_peak(enum hb_memory_category category);
+void hb_memory_reset_peaks(void);
+const char *hb_memory_category_name(enum hb_memory_category category);
+
+/* Tests only: the n-th allocation from now on (1 = the next) fails; 0 = off. */
+void hb_memory_fail_at(int64_t n);
+
+#endif
