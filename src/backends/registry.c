@@ -1,0 +1,32 @@
+#include "backends/registry.h"
+
+#include <string.h>
+
+#include "cpu/select.h"
+#include "ref/backend.h"
+
+int hb_backend_list(struct hb_backend_listing out[8])
+{
+    int n = 0;
+    out[n++] = (struct hb_backend_listing){"ref", &hb_backend_ref, NULL};
+    out[n++] = (struct hb_backend_listing){"ref64", &hb_backend_ref64, NULL};
+    const struct hb_backend *cpu = NULL;
+    hb_status status = hb_cpu_select(&cpu);
+    out[n++] = (struct hb_backend_listing){"cpu", cpu, status == HB_OK ? NULL : hb_error()};
+    out[n++] = (struct hb_backend_listing){"cuda", NULL, "not built"};
+    return n;
+}
+
+hb_status hb_backend_find(const char *name, const struct hb_backend **out)
+{
+    struct hb_backend_listing all[8];
+    int n = hb_backend_list(all);
+    for (int i = 0; i < n; i++)
+        if (strcmp(name, all[i].name) == 0) {
+            if (!all[i].backend)
+                return HB_FAIL(HB_EUNSUPPORTED, "backend %s: %s", name, all[i].why_not);
+            *out = all[i].backend;
+            return HB_OK;
+        }
+    return HB_FAIL(HB_EARGUMENT, "backend %s is unknown; there are ref, ref64 and cpu", name);
+}

@@ -1,0 +1,20 @@
+/* Which backends there are. */
+#ifndef HB_BACKENDS_REGISTRY_H
+#define HB_BACKENDS_REGISTRY_H
+
+#include "ops/backend.h"
+
+/* Finds "ref", "ref64", "cpu"; a name that is not built is refused, with the
+ * list of those that are. */
+HB_MUST_USE hb_status hb_backend_find(const char *name, const struct hb_backend **out);
+
+/* The i-th backend by name, for listings; NULL after the last. A backend that
+ * is known but was not built has `backend` NULL and says why. */
+struct hb_backend_listing {
+    const char *name;
+    const struct hb_backend *backend;
+    const char *why_not;
+};
+int hb_backend_list(struct hb_backend_listing out[8]);
+
+#endif

@@ -1,0 +1,193 @@
+#include "cli/data.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/log.h"
+#include "data/build.h"
+#include "data/tokenizer.h"
+
+enum { DONE = 0, FAILED = 1, WRONG_USAGE = 2 };
+
+static const char data_help[] =
+    "usage: hornbook data build --tokenizer PATH --output PREFIX [option...] INPUT...\n"
+    "\n"
+    "  build   text to shards of tokens, with a held-out split\n"
+    "\n"
+    "'hornbook data build --help' says more.\n";
+
+static const char build_help[] =
+    "usage: hornbook data build --tokenizer PATH --output PREFIX [option...] INPUT...\n"
+    "\n"
+    "Writes PREFIX-train.bin and .idx, PREFIX-heldout.bin and .idx (Megatron indexed\n"
+    "datasets) and the manifest PREFIX.json. An INPUT is a file or a folder, which is\n"
+    "searched recursively. NAME.jsonl holds records {\"text\": ...}, one a line; any\n"
+    "other file is one document, or several between lines of <|endoftext|>. Either may\n"
+    "be compressed, NAME.gz or NAME.zst.\n"
+    "\n"
+    "  --tokenizer PATH   tokenizer.json, or the folder it lies in\n"
+    "  --output PREFIX    where to write; its folder is created\n"
+    "  --held-out SHARE   share of the documents held out of training, 0 to 0.5;\n"
+    "                     chosen by a hash of the text (default 0.01)\n"
+    "  --skip-invalid     leave out documents that are not UTF-8 and lines that are\n"
+    "                     no records, and count them, instead of failing\n"
+    "  --help             this text\n";
+
+static int usage_error(const char *format, const char *word)
+{
+    hb_log(HB_LOG_ERROR, format, word);
+    hb_log(HB_LOG_INFO, "try 'hornbook data build --help'");
+    return WRONG_USAGE;
+}
+
+static hb_status encode(const void *context, const unsigned char *text, size_t size, struct hb_ids *ids)
+{
+    return hb_tokenizer_encode(context, text, size, false, ids);
+}
+
+static void show_progress(void *context, int64_t done, int64_t total)
+{
+    (void)context;
+    hb_progress("encoding %.1f of %.1f MB (%.0f %%)", 1e-6 * (double)done, 1e-6 * (double)total,
+                100 * (double)done / (double)total);
+}
+
+static void print_row(const char *name, const struct hb_build_counts *c)
+{
+    printf("%-10s %12" PRId64 " %14" PRId64 " %14" PRId64 " %12.2f\n", name, c->documents, c->bytes, c->tokens,
+           c->tokens ? (double)c->bytes / (double)c->tokens : 0.0);
+}
+
+static void print_report(const struct hb_build_options *options, const struct hb_build_report *report)
+{
+    printf("%-10s %12s %14s %14s %12s\n", "split", "documents", "bytes", "tokens", "bytes/token");
+    print_row("train", &report->total[HB_SIDE_TRAIN]);
+    if (report->method != HB_SPLIT_NONE)
+        print_row("held-out", &report->total[HB_SIDE_HELD_OUT]);
+    printf("%" PRId64 " files, tokens as %s: %s.json\n", report->source.files, report->shards[HB_SIDE_TRAIN].dtype,
+           options->prefix);
+    if (report->method == HB_SPLIT_CUT)
+        hb_log(HB_LOG_INFO, "There is only one document: its end is held out, from a paragraph (or line) on.");
+    if (report->source.empty)
+        hb_log(HB_LOG_INFO, "%" PRId64 " documents without text were left out.", report->source.empty);
+    if (report->source.invalid)
+        hb_log(HB_LOG_WARNING, "%" PRId64 " invalid documents were left out; the first: %s", report->source.invalid,
+               report->source.first_invalid);
+}
+
+/* The folder that `prefix` lies in. */
+static hb_status create_folder_of(const char *prefix)
+{
+    const char *slash = strrchr(prefix, '/');
+    if (!slash || slash == prefix)
+        return HB_OK;
+    char *folder = strndup(prefix, (size_t)(slash - prefix));
+    if (!folder)
+        return HB_FAIL(HB_EMEMORY, "out of memory: cannot create the folder of %s", prefix);
+    hb_status status = hb_folder_create(folder);
+    free(folder);
+    return status;
+}
+
+static hb_status build(const char *tokenizer_path, const struct hb_build_options *options)
+{
+    struct hb_tokenizer *tokenizer;
+    HB_TRY(hb_tokenizer_open(tokenizer_path, &tokenizer));
+    struct hb_encoder encoder = {.context = tokenizer,
+                                 .encode = encode,
+                                 .vocabulary = hb_tokenizer_vocabulary(tokenizer),
+                                 .end_of_text = hb_tokenizer_end_of_text(tokenizer),
+                                 .path = hb_tokenizer_path(tokenizer),
+                                 .hash = hb_tokenizer_hash(tokenizer)};
+    hb_status status;
+    if (encoder.end_of_text < 0) {
+        status = HB_FAIL(HB_EFORMAT, "%s has no token %s, which must end every document", encoder.path, HB_END_OF_TEXT);
+        goto cleanup;
+    }
+    HB_TRY_CLEAN(create_folder_of(options->prefix));
+    struct hb_build_report report;
+    HB_TRY_CLEAN(hb_build(options, &encoder, &report));
+    hb_progress_end();
+    print_report(options, &report);
+    hb_build_report_release(&report);
+cleanup:
+    hb_tokenizer_destroy(tokenizer);
+    return status;
+}
+
+static int build_command(int argc, char **argv)
+{
+    enum { TOKENIZER = 1, OUTPUT, HELD_OUT, SKIP_INVALID, HELP };
+    static const struct option known[] = {{"tokenizer", required_argument, NULL, TOKENIZER},
+                                          {"output", required_argument, NULL, OUTPUT},
+                                          {"held-out", required_argument, NULL, HELD_OUT},
+                                          {"skip-invalid", no_argument, NULL, SKIP_INVALID},
+                                          {"help", no_argument, NULL, HELP},
+                                          {NULL, 0, NULL, 0}};
+    struct hb_build_options options = {.held_out = 0.01, .progress = show_progress};
+    const char *tokenizer = NULL;
+    optind = 0; /* glibc: begin anew, whoever parsed before */
+    opterr = 0;
+    for (;;) {
+        int option = getopt_long(argc, argv, ":", known, NULL);
+        if (option == -1)
+            break;
+        char *end;
+        switch (option) {
+        case TOKENIZER:
+            tokenizer = optarg;
+            break;
+        case OUTPUT:
+            options.prefix = optarg;
+            break;
+        case HELD_OUT:
+            options.held_out = strtod(optarg, &end);
+            if (end == optarg || *end || !(options.held_out >= 0 && options.held_out <= 0.5))
+                return usage_error("--held-out must be a number from 0 to 0.5, not '%s'", optarg);
+            break;
+        case SKIP_INVALID:
+            options.source.skip_invalid = true;
+            break;
+        case HELP:
+            fputs(build_help, stdout);
+            return DONE;
+        case ':':
+            return usage_error("%s needs a value", argv[optind - 1]);
+        default: {
+            const char letter[] = {'-', (char)optopt, '\0'};
+            return usage_error("unknown option %s", optopt > ' ' ? letter : argv[optind - 1]);
+        }
+        }
+    }
+    if (!tokenizer)
+        return usage_error("%s is missing", "--tokenizer");
+    if (!options.prefix)
+        return usage_error("%s is missing", "--output");
+    if (optind == argc)
+        return usage_error("%s is missing: name at least one file or folder", "INPUT");
+    options.source.inputs = (const char *const *)argv + optind;
+    options.source.input_count = (size_t)(argc - optind);
+    if (build(tokenizer, &options) == HB_OK)
+        return DONE;
+    hb_progress_end();
+    hb_log(HB_LOG_ERROR, "%s", hb_error());
+    return FAILED;
+}
+
+int hb_cli_data(int argc, char **argv)
+{
+    if (argc >= 2 && strcmp(argv[1], "build") == 0)
+        return build_command(argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(data_help, stdout);
+        return DONE;
+    }
+    if (argc >= 2)
+        return usage_error("unknown command 'data %s'", argv[1]);
+    fputs(data_help, stderr);
+    return WRONG_USAGE;
+}

@@ -1,0 +1,239 @@
+/* Attention forward: numerics.md rule 12, queries in the lanes.
+ *
+ * A thread takes one head and BLOCK queries of a segment and passes over the
+ * keys tile by tile. Keys and values are copied into rows next to each other:
+ * as they lie, H D apart, they would fight for the same cache sets. */
+#include "ops/attention.h"
+
+#include <math.h>
+#include <omp.h>
+
+#include "core/math.h"
+#include "cpu/attention_plan.h"
+#include "cpu/attention_tile.h"
+#include "cpu/cpu.h"
+
+enum { TILES = 2, BLOCK = TILES * TILE };
+
+/* 64 positions of queries; those at lanes [lo, hi) are there. */
+struct queries {
+    int64_t index; /* positions from 64 index on */
+    int64_t lo, hi;
+    float *qt;      /* [D,64] */
+    float *o;       /* [PADDED,width] */
+    float m[TILE], l[TILE], a[PADDED];
+};
+
+struct scratch {
+    struct queries tile[TILES];
+    float *k, *v; /* [PADDED,width] */
+    float *s;     /* [PADDED,64] and ROWS floats: S^T, then P^T */
+};
+
+static struct scratch *scratch_in(char **at, size_t *used, int64_t D)
+{
+    size_t rows = (size_t)(PADDED * whole(D)) * sizeof(float);
+    struct scratch *w = take(at, used, sizeof *w);
+    float *part[2 * TILES + 3];
+    for (int i = 0; i < 2 * TILES + 2; i++)
+        part[i] = take(at, used, rows);
+    part[2 * TILES + 2] = take(at, used, (PADDED * TILE + ROWS) * sizeof(float));
+    if (!w)
+        return NULL;
+    for (int t = 0; t < TILES; t++) {
+        w->tile[t].qt = part[2 * t];
+        w->tile[t].o = part[2 * t + 1];
+    }
+    w->k = part[2 * TILES];
+    w->v = part[2 * TILES + 1];
+    w->s = part[2 * TILES + 2];
+    return w;
+}
+
+/* Sum of 64 rows of one register: lane l is row l + row l + 32, then a tree 16, 8, 4, 2, 1. */
+static inline vec row_sum(const float *p)
+{
+    vec t[16];
+    UNROLL
+    for (int l = 0; l < 16; l++) {
+        vec even = vec_add(vec_load(p + l * TILE), vec_load(p + (l + 32) * TILE));
+        vec odd = vec_add(vec_load(p + (l + 16) * TILE), vec_load(p + (l + 48) * TILE));
+        t[l] = vec_add(even, odd);
+    }
+    UNROLL
+    for (int l = 0; l < 8; l++)
+        t[l] = vec_add(t[l], t[l + 8]);
+    UNROLL
+    for (int l = 0; l < 4; l++)
+        t[l] = vec_add(t[l], t[l + 4]);
+    return vec_add(vec_add(t[0], t[2]), vec_add(t[1], t[3]));
+}
+
+/* Scores to P for the VEC_WIDTH queries from column c on, of which the first
+ * `rows` keys are seen by any; moves m and l on, leaves the old sums' factor in a.
+ *
+ * vec_max passes over a NaN where ref takes it for the maximum. Either way the
+ * query's p of that key, and so all of O and lse, are NaN. */
+static inline void softmax(struct queries *q, float *s, int64_t c, int64_t rows)
+{
+    vec high[4];
+    for (int i = 0; i < 4; i++)
+        high[i] = vec_load(q->m + c);
+    int64_t j = 0;
+    for (; j + 4 <= rows; j += 4)
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            high[i] = vec_max(vec_load(s + (j + i) * TILE + c), high[i]);
+    for (; j < rows; j++)
+        high[0] = vec_max(vec_load(s + j * TILE + c), high[0]);
+    high[0] = vec_max(vec_max(high[0], high[1]), vec_max(high[2], high[3]));
+
+    float m[VEC_WIDTH], shift[VEC_WIDTH];
+    vec_store(m, high[0]);
+    for (int i = 0; i < VEC_WIDTH; i++) {
+        shift[i] = m[i] == -INFINITY ? 0.0f : m[i];
+        q->a[c + i] = hb_expf(q->m[c + i] - shift[i]);
+        q->m[c + i] = m[i];
+    }
+    for (j = 0; j < rows; j++) {
+        float *p = s + j * TILE + c;
+        for (int i = 0; i < VEC_WIDTH; i++)
+            p[i] = hb_expf(p[i] - shift[i]);
+    }
+    for (; j < TILE; j++)
+        vec_store(s + j * TILE + c, vec_zero());
+    vec_store(q->l + c, vec_fma(vec_load(q->a + c), vec_load(q->l + c), row_sum(s + c)));
+}
+
+INLINE void output_rows(int n, const float *p, const float *v, const float *a, int64_t width, int64_t common,
+                        bool diagonal, float *o)
+{
+    vec acc[ROWS][2];
+    query_rows(acc, n, p, v, width, common, diagonal);
+    UNROLL
+    for (int r = 0; r < ROWS; r++)
+        UNROLL
+        for (int c = 0; c < n; c++) {
+            float *at = o + r * width + c * VEC_WIDTH;
+            vec_store(at, vec_fma(vec_set1(a[r]), vec_load(at), acc[r][c]));
+        }
+}
+
+/* O = fmaf(a, O, P V) */
+static void output(struct queries *q, const float *p, const float *v, int64_t width, bool diagonal)
+{
+    for (int64_t c = 0; c < width; c += 2 * VEC_WIDTH)
+        for (int64_t r = q->lo; r < q->hi; r += ROWS) {
+            int64_t common = diagonal ? r + 1 : TILE;
+            float *o = q->o + r * width + c;
+            if (c + 2 * VEC_WIDTH <= width)
+                output_rows(2, p + r, v + c, q->a + r, width, common, diagonal, o);
+            else
+                output_rows(1, p + r, v + c, q->a + r, width, common, diagonal, o);
+        }
+}
+
+static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float scale, bool diagonal)
+{
+    int64_t keys = diagonal ? q->hi : TILE;
+    int64_t from = q->lo / VEC_WIDTH * VEC_WIDTH, to = whole(q->hi);
+    tile_scores(w->k, whole(D), q->qt, TILE, D, scale, keys, from, to, diagonal, w->s);
+    for (int64_t c = from; c < to; c += VEC_WIDTH) {
+        int64_t rows = diagonal ? smaller(keys, c + VEC_WIDTH) : keys;
+        for (int64_t j = c + 1; diagonal && j < rows; j++)
+            for (int64_t i = 0; i < VEC_WIDTH; i++)
+                w->s[j * TILE + c + i] = c + i < j ? -INFINITY : w->s[j * TILE + c + i];
+        softmax(q, w->s, c, rows);
+    }
+    output(q, w->s, w->v, whole(D), diagonal);
+}
+
+static void queries_begin(struct queries *q, const float *from, int64_t stride, int64_t D)
+{
+    /* Lanes where no query stands must hold numbers, so that nothing they do takes long. */
+    memset(q->qt, 0, (size_t)(D * TILE) * sizeof(float));
+    memset(q->o, 0, (size_t)(PADDED * whole(D)) * sizeof(float));
+    tile_transpose(from, stride, q->hi - q->lo, D, q->qt + q->lo, TILE);
+    for (int i = 0; i < TILE; i++) {
+        q->m[i] = -INFINITY;
+        q->l[i] = 0.0f;
+    }
+}
+
+static void queries_end(const struct queries *q, int64_t D, float *out, int64_t out_row, float *lse, int64_t lse_row)
+{
+    for (int64_t i = q->lo; i < q->hi; i++) {
+        const float *o = q->o + i * whole(D);
+        float l = q->l[i], *row = out + (i - q->lo) * out_row;
+        for (int64_t d = 0; d < D; d++)
+            row[d] = l == 0.0f ? 0.0f : o[d] / l + 0.0f;
+        lse[(i - q->lo) * lse_row] = q->m[i] + hb_logf(l);
+    }
+}
+
+static void forward_block(const struct hb_attention_forward_args *args, const struct piece *piece, int64_t h,
+                          struct scratch *w)
+{
+    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], g = h / (H / G), width = whole(D);
+    struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
+    int64_t begin = larger(s.first, (int64_t)piece->index * BLOCK);
+    int64_t end = smaller(s.length, ((int64_t)piece->index + 1) * BLOCK);
+    int64_t row = s.q_row + begin - s.first; /* of q at position `begin` */
+    const float *q = (const float *)args->q.data + (row * H + h) * D;
+    const float *k = (const float *)args->k.data + (s.k_row * G + g) * D;
+    const float *v = (const float *)args->v.data + (s.k_row * G + g) * D;
+    float *out = (float *)args->out.data + (row * H + h) * D, *lse = (float *)args->lse.data + row * H + h;
+
+    int64_t tiles = 0, last = (end - 1) / TILE;
+    for (int64_t index = begin / TILE; index <= last; index++) {
+        struct queries *t = &w->tile[tiles++];
+        t->index = index;
+        t->lo = larger(begin - index * TILE, 0);
+        t->hi = smaller(end - index * TILE, TILE);
+        queries_begin(t, q + (index * TILE + t->lo - begin) * H * D, H * D, D);
+    }
+    for (int64_t kt = 0; kt <= last; kt++) {
+        int64_t keys = smaller(end - kt * TILE, TILE);
+        tile_copy(k + kt * TILE * G * D, G * D, keys, D, w->k, width);
+        tile_copy(v + kt * TILE * G * D, G * D, keys, D, w->v, width);
+        for (int64_t t = 0; t < tiles; t++)
+            if (kt <= w->tile[t].index)
+                forward_tile(&w->tile[t], w, D, args->scale, kt == w->tile[t].index);
+    }
+    for (int64_t t = 0; t < tiles; t++) {
+        int64_t at = w->tile[t].index * TILE + w->tile[t].lo - begin;
+        queries_end(&w->tile[t], D, out + at * H * D, H * D, lse + at * H, H);
+    }
+}
+
+hb_status HB_CPU(attention_forward)(struct hb_context *context, const struct hb_attention_forward_args *args)
+{
+    int64_t H = args->q.shape[1], D = args->q.shape[2];
+    struct plan plan = plan_of(&args->q_begin, &args->k_begin, BLOCK);
+    int threads = attention_threads(context, plan.pairs * (double)(H * D));
+
+    char *memory = NULL;
+    size_t plan_bytes = 0, scratch_bytes = 0;
+    int64_t *start;
+    struct piece *pieces;
+    scratch_in(&memory, &scratch_bytes, D);
+    take(&memory, &plan_bytes, (size_t)(plan.indices + 1) * sizeof *start);
+    take(&memory, &plan_bytes, (size_t)plan.pieces * sizeof *pieces);
+    void *workspace;
+    HB_TRY(hb_host_workspace(context, plan_bytes + (size_t)threads * scratch_bytes, &workspace));
+    memory = workspace;
+    plan_bytes = 0;
+    start = take(&memory, &plan_bytes, (size_t)(plan.indices + 1) * sizeof *start);
+    pieces = take(&memory, &plan_bytes, (size_t)plan.pieces * sizeof *pieces);
+    plan_sort(&plan, &args->q_begin, &args->k_begin, BLOCK, true, start, pieces);
+
+#pragma omp parallel num_threads(threads)
+    {
+        size_t used = plan_bytes + (size_t)omp_get_thread_num() * scratch_bytes;
+        struct scratch *w = scratch_in(&memory, &used, D);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < plan.pieces * H; i++)
+            forward_block(args, &pieces[i / H], i % H, w);
+    }
+    return HB_OK;
+}

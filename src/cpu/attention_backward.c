@@ -1,0 +1,306 @@
+/* Attention backward: numerics.md rule 13, queries in the lanes, S and dP
+ * computed once.
+ *
+ * A thread takes one tile of keys of one key/value head and passes over the
+ * queries that see it, ascending: dK and dV of the tile stay with the thread. dQ of
+ * a tile of queries needs the key tiles in ascending order, which other threads
+ * may have: a counter says whose turn it is. Pieces are handed out by key tile
+ * ascending, so that whoever must wait waits for work that has begun. */
+#include "ops/attention.h"
+
+#include <math.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "core/math.h"
+#include "cpu/attention_plan.h"
+#include "cpu/attention_tile.h"
+#include "cpu/cpu.h"
+#include "cpu/row.h"
+
+/* The queries packed for the whole call. Rows of a segment are padded to whole
+ * registers; tile i of segment t begins at row[t] + 64 i. */
+struct packed {
+    int64_t rows;   /* of all segments */
+    int64_t *row;   /* [segments] */
+    int64_t *tile;  /* [segments] number of the segment's first tile */
+    float *qt, *dot; /* per tile [H,D,its rows]: Q^T, dO^T */
+    float *delta;   /* [H,rows] dot(dO, O) */
+    float *shift;   /* [H,rows] what is taken off a score: lse, or 0 for -inf */
+    atomic_int *turn; /* [tiles,H] the key tile that may add to dQ next */
+};
+
+struct scratch {
+    float *k, *v;     /* [PADDED,width] the tile of keys */
+    float *dk, *dv;   /* [PADDED,width] */
+    float *q, *dout;  /* [PADDED,width] a tile of queries */
+    float *dq;        /* [PADDED,width] what this tile of keys adds to it */
+    float *p, *ds;    /* [PADDED,64] and ROWS floats: S^T, dP^T, then P^T, dS^T */
+};
+
+static struct scratch scratch_in(char **at, size_t *used, int64_t D)
+{
+    size_t rows = (size_t)(PADDED * whole(D)) * sizeof(float), tile = (PADDED * TILE + ROWS) * sizeof(float);
+    struct scratch w;
+    w.k = take(at, used, rows);
+    w.v = take(at, used, rows);
+    w.dk = take(at, used, rows);
+    w.dv = take(at, used, rows);
+    w.q = take(at, used, rows);
+    w.dout = take(at, used, rows);
+    w.dq = take(at, used, rows);
+    w.p = take(at, used, tile);
+    w.ds = take(at, used, tile);
+    return w;
+}
+
+static struct packed packed_in(char **at, size_t *used, int64_t segments, int64_t rows, int64_t tiles, int64_t H,
+                               int64_t D)
+{
+    struct packed p = {.rows = rows};
+    p.row = take(at, used, (size_t)segments * sizeof *p.row);
+    p.tile = take(at, used, (size_t)segments * sizeof *p.tile);
+    p.qt = take(at, used, (size_t)(rows * H * D) * sizeof(float));
+    p.dot = take(at, used, (size_t)(rows * H * D) * sizeof(float));
+    p.delta = take(at, used, (size_t)(rows * H) * sizeof(float));
+    p.shift = take(at, used, (size_t)(rows * H) * sizeof(float));
+    p.turn = take(at, used, (size_t)(tiles * H) * sizeof *p.turn);
+    return p;
+}
+
+/* A tile of queries of one head. */
+struct queries {
+    int64_t index, count;     /* positions 64 index .. 64 index + count - 1 of the segment */
+    int64_t row;              /* of q */
+    int64_t columns;          /* count in whole registers */
+    float *qt, *dot;          /* [D,columns] */
+    float *delta, *shift;     /* [columns] */
+    atomic_int *turn;
+};
+
+static struct queries queries_at(const struct packed *p, const struct segment *s, int32_t segment, int64_t index,
+                                 int64_t h, int64_t H, int64_t D)
+{
+    int64_t count = smaller(TILE, s->length - index * TILE), columns = whole(count);
+    int64_t row = p->row[segment] + index * TILE;
+    return (struct queries){.index = index,
+                            .count = count,
+                            .row = s->q_row + index * TILE,
+                            .columns = columns,
+                            .qt = p->qt + row * H * D + h * D * columns,
+                            .dot = p->dot + row * H * D + h * D * columns,
+                            .delta = p->delta + h * p->rows + row,
+                            .shift = p->shift + h * p->rows + row,
+                            .turn = p->turn + (p->tile[segment] + index) * H + h};
+}
+
+static void pack(const struct hb_attention_backward_args *args, const struct packed *p, const struct piece *piece,
+                 int64_t h)
+{
+    int64_t H = args->q.shape[1], D = args->q.shape[2];
+    struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
+    struct queries q = queries_at(p, &s, piece->segment, piece->index, h, H, D);
+    int64_t at = (q.row * H + h) * D;
+    const float *dout = (const float *)args->dout.data + at, *out = (const float *)args->out.data + at;
+    const float *lse = (const float *)args->lse.data + q.row * H + h;
+    memset(q.qt, 0, (size_t)(D * q.columns) * sizeof(float));
+    memset(q.dot, 0, (size_t)(D * q.columns) * sizeof(float));
+    tile_transpose((const float *)args->q.data + at, H * D, q.count, D, q.qt, q.columns);
+    tile_transpose(dout, H * D, q.count, D, q.dot, q.columns);
+    for (int64_t i = 0; i < q.columns; i++) {
+        bool there = i < q.count;
+        q.delta[i] = there ? hb_row_dot(dout + i * H * D, out + i * H * D, D) : 0.0f;
+        q.shift[i] = there && lse[i * H] != -INFINITY ? lse[i * H] : 0.0f;
+    }
+    atomic_init(q.turn, 0);
+}
+
+INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t width, int64_t begin, int64_t end,
+                              bool diagonal, float *out)
+{
+    vec acc[ROWS][2];
+    key_rows(acc, n, a, b, width, begin, end, diagonal);
+    UNROLL
+    for (int r = 0; r < ROWS; r++)
+        UNROLL
+        for (int c = 0; c < n; c++) {
+            float *at = out + r * width + c * VEC_WIDTH;
+            vec_store(at, vec_add(vec_load(at), acc[r][c]));
+        }
+}
+
+/* dV += P^T dO; dK += dS^T Q */
+static void key_gradient(const float *a, const float *b, int64_t width, int64_t keys, int64_t queries, bool diagonal,
+                         float *out)
+{
+    for (int64_t c = 0; c < width; c += 2 * VEC_WIDTH)
+        for (int64_t r = 0; r < keys; r += ROWS) {
+            int64_t begin = diagonal ? r : 0;
+            if (c + 2 * VEC_WIDTH <= width)
+                key_gradient_rows(2, a + r * TILE, b + c, width, begin, queries, diagonal, out + r * width + c);
+            else
+                key_gradient_rows(1, a + r * TILE, b + c, width, begin, queries, diagonal, out + r * width + c);
+        }
+}
+
+INLINE void query_gradient_rows(int n, const float *a, const float *b, int64_t width, int64_t common, bool diagonal,
+                                float *out)
+{
+    vec acc[ROWS][2];
+    query_rows(acc, n, a, b, width, common, diagonal);
+    UNROLL
+    for (int r = 0; r < ROWS; r++)
+        UNROLL
+        for (int c = 0; c < n; c++)
+            vec_store(out + r * width + c * VEC_WIDTH, acc[r][c]);
+}
+
+/* dQ of this tile of keys = dS K */
+static void query_gradient(const float *a, const float *b, int64_t width, int64_t queries, bool diagonal, float *out)
+{
+    for (int64_t c = 0; c < width; c += 2 * VEC_WIDTH)
+        for (int64_t r = 0; r < queries; r += ROWS) {
+            int64_t common = diagonal ? r + 1 : TILE;
+            if (c + 2 * VEC_WIDTH <= width)
+                query_gradient_rows(2, a + r, b + c, width, common, diagonal, out + r * width + c);
+            else
+                query_gradient_rows(1, a + r, b + c, width, common, diagonal, out + r * width + c);
+        }
+}
+
+static void wait_for_turn(atomic_int *turn, int mine)
+{
+    for (int spins = 1; atomic_load_explicit(turn, memory_order_acquire) != mine; spins++)
+        if (spins % 1024 == 0)
+            sched_yield();
+}
+
+/* Adds the tile's dQ when it is the turn of key tile `kt`. */
+static void hand_on(const struct queries *q, int64_t kt, const float *tile, int64_t D, float scale, float *dq,
+                    int64_t stride)
+{
+    wait_for_turn(q->turn, (int)kt);
+    for (int64_t i = 0; i < q->count; i++) {
+        const float *from = tile + i * whole(D);
+        float *to = dq + i * stride;
+        for (int64_t d = 0; d < D; d++) {
+            float total = kt == 0 ? from[d] : to[d] + from[d];
+            to[d] = kt == q->index ? scale * total + 0.0f : total;
+        }
+    }
+    atomic_store_explicit(q->turn, (int)kt + 1, memory_order_release);
+}
+
+static void backward_tile(const struct hb_attention_backward_args *args, const struct queries *q, int64_t kt,
+                          int64_t keys, int64_t h, struct scratch *w)
+{
+    int64_t H = args->q.shape[1], D = args->q.shape[2], width = whole(D), at = (q->row * H + h) * D;
+    bool diagonal = kt == q->index;
+    tile_scores(w->k, width, q->qt, q->columns, D, args->scale, keys, 0, q->columns, diagonal, w->p);
+    tile_scores(w->v, width, q->dot, q->columns, D, 1.0f, keys, 0, q->columns, diagonal, w->ds);
+    for (int64_t j = 0; j < keys; j++) {
+        float *p = w->p + j * TILE, *ds = w->ds + j * TILE;
+        for (int64_t i = diagonal ? j / VEC_WIDTH * VEC_WIDTH : 0; i < q->columns; i++) {
+            p[i] = hb_expf(p[i] - q->shift[i]);
+            ds[i] = p[i] * (ds[i] - q->delta[i]);
+        }
+    }
+    tile_copy((const float *)args->dout.data + at, H * D, q->count, D, w->dout, width);
+    key_gradient(w->p, w->dout, width, keys, q->count, diagonal, w->dv);
+    tile_copy((const float *)args->q.data + at, H * D, q->count, D, w->q, width);
+    key_gradient(w->ds, w->q, width, keys, q->count, diagonal, w->dk);
+    query_gradient(w->ds, w->k, width, q->count, diagonal, w->dq);
+    hand_on(q, kt, w->dq, D, args->scale, (float *)args->dq.data + at, H * D);
+}
+
+static void backward_piece(const struct hb_attention_backward_args *args, const struct packed *packed,
+                           const struct piece *piece, int64_t g, struct scratch *w)
+{
+    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], width = whole(D);
+    struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
+    int64_t kt = piece->index, keys = smaller(TILE, s.length - kt * TILE);
+    int64_t at = ((s.k_row + kt * TILE) * G + g) * D;
+    tile_copy((const float *)args->k.data + at, G * D, keys, D, w->k, width);
+    tile_copy((const float *)args->v.data + at, G * D, keys, D, w->v, width);
+    memset(w->dk, 0, (size_t)(keys * width) * sizeof(float));
+    memset(w->dv, 0, (size_t)(keys * width) * sizeof(float));
+    for (int64_t h = g * (H / G); h < (g + 1) * (H / G); h++)
+        for (int64_t index = kt; index * TILE < s.length; index++) {
+            struct queries q = queries_at(packed, &s, piece->segment, index, h, H, D);
+            backward_tile(args, &q, kt, keys, h, w);
+        }
+    for (int64_t j = 0; j < keys; j++) {
+        float *dk = (float *)args->dk.data + at + j * G * D, *dv = (float *)args->dv.data + at + j * G * D;
+        for (int64_t d = 0; d < D; d++) {
+            dk[d] = args->scale * w->dk[j * width + d] + 0.0f;
+            dv[d] = w->dv[j * width + d] + 0.0f;
+        }
+    }
+}
+
+/* Rows of dK and dV that no segment owns. */
+static void clear_rest(const struct hb_attention_backward_args *args)
+{
+    const int32_t *k_begin = args->k_begin.data;
+    int64_t m = args->k.shape[0], row = args->k.shape[1] * args->k.shape[2];
+    int64_t first = k_begin[0], last = k_begin[args->k_begin.shape[0] - 1];
+    for (int i = 0; i < 2; i++) {
+        float *to = i == 0 ? args->dk.data : args->dv.data;
+        if (first > 0)
+            memset(to, 0, (size_t)(first * row) * sizeof *to);
+        if (last < m)
+            memset(to + last * row, 0, (size_t)((m - last) * row) * sizeof *to);
+    }
+}
+
+hb_status HB_CPU(attention_backward)(struct hb_context *context, const struct hb_attention_backward_args *args)
+{
+    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2];
+    struct plan plan = plan_of(&args->q_begin, &args->k_begin, TILE);
+    int threads = attention_threads(context, plan.pairs * (double)(H * D));
+    int64_t rows = 0, tiles = 0;
+    for (int64_t t = 0; t < plan.segments; t++)
+        rows += whole(segment_at(&args->q_begin, &args->k_begin, t).length);
+
+    char *memory = NULL;
+    size_t shared_bytes = 0, scratch_bytes = 0;
+    int64_t *start;
+    struct piece *pieces;
+    scratch_in(&memory, &scratch_bytes, D);
+    packed_in(&memory, &shared_bytes, plan.segments, rows, plan.pieces, H, D);
+    take(&memory, &shared_bytes, (size_t)(plan.indices + 1) * sizeof *start);
+    take(&memory, &shared_bytes, (size_t)plan.pieces * sizeof *pieces);
+    void *workspace;
+    HB_TRY(hb_host_workspace(context, shared_bytes + (size_t)threads * scratch_bytes, &workspace));
+    memory = workspace;
+    shared_bytes = 0;
+    struct packed packed = packed_in(&memory, &shared_bytes, plan.segments, rows, plan.pieces, H, D);
+    start = take(&memory, &shared_bytes, (size_t)(plan.indices + 1) * sizeof *start);
+    pieces = take(&memory, &shared_bytes, (size_t)plan.pieces * sizeof *pieces);
+
+    plan_sort(&plan, &args->q_begin, &args->k_begin, TILE, false, start, pieces);
+    rows = 0;
+    for (int64_t t = 0; t < plan.segments; t++) {
+        int64_t length = segment_at(&args->q_begin, &args->k_begin, t).length;
+        packed.row[t] = rows;
+        packed.tile[t] = tiles;
+        rows += whole(length);
+        tiles += (length + TILE - 1) / TILE;
+    }
+    clear_rest(args);
+
+    atomic_llong next = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        size_t used = shared_bytes + (size_t)omp_get_thread_num() * scratch_bytes;
+        struct scratch w = scratch_in(&memory, &used, D);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < plan.pieces * H; i++)
+            pack(args, &packed, &pieces[i / H], i % H);
+        /* Not an OpenMP loop: waiting for one's turn relies on the order in which pieces are taken. */
+        for (int64_t i; (i = atomic_fetch_add(&next, 1)) < plan.pieces * G;)
+            backward_piece(args, &packed, &pieces[i / G], i % G, &w);
+    }
+    return HB_OK;
+}

@@ -1,0 +1,205 @@
+/* The products of attention on a tile of 64 keys by 64 queries, in registers.
+ *
+ * Every product is out[r][c] = chain over k of a(r, k) b[k][c], by ROWS rows and
+ * one or two registers of columns at a time. Scores keep the queries in the
+ * lanes, so that maximum, exp and row sum of a query need nothing from other
+ * lanes; the other products keep the head width in the lanes:
+ *
+ *     product  rows     k        columns  a                   b
+ *     S^T      keys     d        queries  K    [key][d]       Q^T  [d][query]
+ *     dP^T     keys     d        queries  V    [key][d]       dO^T [d][query]
+ *     O        queries  keys     d        P^T  [key][query]   V    [key][d]
+ *     dQ       queries  keys     d        dS^T [key][query]   K    [key][d]
+ *     dV       keys     queries  d        P^T  [key][query]   dO   [query][d]
+ *     dK       keys     queries  d        dS^T [key][query]   Q    [query][d]
+ *
+ * On the diagonal a masked pair has no place in any chain: the chain of query r
+ * ends at key r, the chain of key r begins at query r. Rows beyond the last are
+ * computed from whatever lies there and nobody looks at them: buffers have
+ * PADDED rows. */
+#ifndef HB_CPU_ATTENTION_TILE_H
+#define HB_CPU_ATTENTION_TILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/vec.h"
+
+enum {
+    TILE = 64,
+    CHAIN = 256,
+#if VEC_WIDTH == 16
+    ROWS = 8,
+#elif VEC_WIDTH == 8
+    ROWS = 6,
+#else
+    ROWS = 4,
+#endif
+    PADDED = TILE + ROWS,
+};
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+static inline int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* x rounded up to whole registers. */
+static inline int64_t whole(int64_t x)
+{
+    return (x + VEC_WIDTH - 1) / VEC_WIDTH * VEC_WIDTH;
+}
+
+/* One step k: a(r) b[c] for the rows from <= r < to; n = 1 or 2 registers. */
+INLINE void step(vec acc[ROWS][2], int n, int from, int to, const float *a, int64_t a_row, const float *b)
+{
+    vec b0 = vec_load(b), b1 = n == 2 ? vec_load(b + VEC_WIDTH) : b0;
+    UNROLL
+    for (int r = 0; r < ROWS; r++)
+        if (r >= from && r < to) {
+            vec x = vec_set1(a[r * a_row]);
+            acc[r][0] = vec_fma(x, b0, acc[r][0]);
+            if (n == 2)
+                acc[r][1] = vec_fma(x, b1, acc[r][1]);
+        }
+}
+
+INLINE void clear(vec acc[ROWS][2])
+{
+    UNROLL
+    for (int r = 0; r < ROWS; r++)
+        acc[r][0] = acc[r][1] = vec_zero();
+}
+
+/* S^T, dP^T: chains of 256 over the head width, chain sums added ascending, times scale. */
+INLINE void score_rows(int n, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t D, float scale,
+                       float *out)
+{
+    for (int64_t begin = 0; begin < D; begin += CHAIN) {
+        int64_t end = smaller(D, begin + CHAIN);
+        float factor = end == D ? scale : 1.0f;
+        vec acc[ROWS][2];
+        clear(acc);
+        for (int64_t d = begin; d < end; d++)
+            step(acc, n, 0, ROWS, a + d, lda, b + d * ldb);
+        UNROLL
+        for (int r = 0; r < ROWS; r++)
+            UNROLL
+            for (int c = 0; c < n; c++) {
+                float *at = out + r * TILE + c * VEC_WIDTH;
+                vec total = begin == 0 ? acc[r][c] : vec_add(vec_load(at), acc[r][c]);
+                vec_store(at, vec_mul(vec_set1(factor), total));
+            }
+    }
+}
+
+/* O, dQ: rows are queries, a [key][query]. All rows see `common` keys; on the
+ * diagonal row r sees r more. */
+INLINE void query_rows(vec acc[ROWS][2], int n, const float *a, const float *b, int64_t ldb, int64_t common,
+                       bool diagonal)
+{
+    clear(acc);
+    for (int64_t k = 0; k < common; k++)
+        step(acc, n, 0, ROWS, a + k * TILE, 1, b + k * ldb);
+    if (diagonal) {
+        a += (common - 1) * TILE;
+        b += (common - 1) * ldb;
+        UNROLL
+        for (int t = 1; t < ROWS; t++)
+            step(acc, n, t, ROWS, a + t * TILE, 1, b + t * ldb);
+    }
+}
+
+/* dV, dK: rows are keys, a [key][query]. Queries begin .. end - 1; on the
+ * diagonal row r begins r later. */
+INLINE void key_rows(vec acc[ROWS][2], int n, const float *a, const float *b, int64_t ldb, int64_t begin,
+                     int64_t end, bool diagonal)
+{
+    clear(acc);
+    int64_t k = begin;
+    if (diagonal) {
+        UNROLL
+        for (int t = 0; t < ROWS; t++)
+            if (k + t < end)
+                step(acc, n, 0, t + 1, a + k + t, TILE, b + (k + t) * ldb);
+        k += ROWS;
+    }
+    for (; k < end; k++)
+        step(acc, n, 0, ROWS, a + k, TILE, b + k * ldb);
+}
+
+/* Scores of keys 0 .. keys - 1 and the queries of columns [from, to), whole
+ * registers. On the diagonal, registers that are masked for all of a group of
+ * rows stay as they are. */
+static inline void tile_scores(const float *a, int64_t lda, const float *b, int64_t ldb, int64_t D, float scale,
+                               int64_t keys, int64_t from, int64_t to, bool diagonal, float *out)
+{
+    for (int64_t r = 0; r < keys; r += ROWS) {
+        int64_t c = diagonal ? larger(from, r / VEC_WIDTH * VEC_WIDTH) : from;
+        for (; c + 2 * VEC_WIDTH <= to; c += 2 * VEC_WIDTH)
+            score_rows(2, a + r * lda, lda, b + c, ldb, D, scale, out + r * TILE + c);
+        if (c < to)
+            score_rows(1, a + r * lda, lda, b + c, ldb, D, scale, out + r * TILE + c);
+    }
+}
+
+/* Row-major copy [rows, width] of rows that lie `stride` apart, zeros beyond D. */
+static inline void tile_copy(const float *from, int64_t stride, int64_t rows, int64_t D, float *to, int64_t width)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        memcpy(to + r * width, from + r * stride, (size_t)D * sizeof *to);
+        for (int64_t d = D; d < width; d++)
+            to[r * width + d] = 0.0f;
+    }
+}
+
+typedef float quad __attribute__((vector_size(16)));
+
+/* Transposed copy to[d][r], d < D, of rows that lie `stride` apart; columns
+ * from `rows` up to the next multiple of 4 are zero. */
+static inline void tile_transpose(const float *from, int64_t stride, int64_t rows, int64_t D, float *to,
+                                  int64_t width)
+{
+    for (int64_t r = 0; r < rows; r += 4) {
+        const float *row[4];
+        static const float zeros[4];
+        bool have[4];
+        for (int i = 0; i < 4; i++) {
+            have[i] = r + i < rows;
+            row[i] = from + (have[i] ? r + i : r) * stride;
+        }
+        int64_t d = 0;
+        for (; d + 4 <= D; d += 4) {
+            quad x[4];
+            for (int i = 0; i < 4; i++)
+                memcpy(&x[i], have[i] ? row[i] + d : zeros, sizeof x[i]);
+            quad lo0 = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5);
+            quad lo1 = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+            quad hi0 = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
+            quad hi1 = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+            x[0] = __builtin_shufflevector(lo0, lo1, 0, 1, 4, 5);
+            x[1] = __builtin_shufflevector(lo0, lo1, 2, 3, 6, 7);
+            x[2] = __builtin_shufflevector(hi0, hi1, 0, 1, 4, 5);
+            x[3] = __builtin_shufflevector(hi0, hi1, 2, 3, 6, 7);
+            for (int i = 0; i < 4; i++)
+                memcpy(to + (d + i) * width + r, &x[i], sizeof x[i]);
+        }
+        for (; d < D; d++)
+            for (int i = 0; i < 4; i++)
+                to[d * width + r + i] = have[i] ? row[i][d] : 0.0f;
+    }
+}
+
+#endif

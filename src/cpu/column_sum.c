@@ -1,0 +1,49 @@
+#include "ops/column_sum.h"
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/row.h"
+
+static void sum_chunk(const float *x, int64_t rows, int64_t stride, int64_t width, float *sum)
+{
+    memcpy(sum, x, (size_t)width * sizeof *sum);
+    for (int64_t t = 1; t < rows; t++) {
+        const float *row = x + t * stride;
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++)
+            sum[i] = sum[i] + row[i];
+    }
+}
+
+hb_status HB_CPU(column_sum)(struct hb_context *context, const struct hb_column_sum_args *args)
+{
+    int64_t n = args->x.shape[0], D = args->x.shape[1];
+    const float *x = args->x.data;
+    float *out = args->out.data;
+    if (n == 0) {
+        if (args->epilogue == HB_STORE)
+            memset(out, 0, (size_t)D * sizeof *out);
+        return HB_OK;
+    }
+    int64_t chunks = (n + HB_CHUNK_ROWS - 1) / HB_CHUNK_ROWS;
+    void *workspace;
+    HB_TRY(hb_host_workspace(context, (size_t)(chunks * D) * sizeof(float), &workspace));
+    float *sums = workspace;
+    int threads = hb_row_threads(context, n * D);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t c = 0; c < chunks; c++)
+            for (int64_t column = 0; column < D; column += HB_COLUMN_BLOCK) {
+                int64_t row = c * HB_CHUNK_ROWS;
+                sum_chunk(x + row * D + column, hb_at_most(n - row, HB_CHUNK_ROWS), D,
+                          hb_at_most(D - column, HB_COLUMN_BLOCK), sums + c * D + column);
+            }
+#pragma omp for schedule(static)
+        for (int64_t column = 0; column < D; column += HB_FOLD_BLOCK)
+            hb_columns_finish(sums + column, chunks, D, hb_at_most(D - column, HB_FOLD_BLOCK), args->epilogue,
+                              out + column);
+    }
+    return HB_OK;
+}

@@ -1,0 +1,60 @@
+#include "ops/fold.h"
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/row.h"
+
+static inline bool is_present(const int32_t *flags, int64_t part)
+{
+    return !flags || flags[part];
+}
+
+/* Elements [begin, end) of one part. */
+static void merge_part(float *restrict left, const float *restrict right, int64_t begin, int64_t end, bool both)
+{
+    if (both)
+        for (int64_t i = begin; i < end; i++)
+            left[i] = left[i] + right[i];
+    else
+        memcpy(left + begin, right + begin, (size_t)(end - begin) * sizeof *left);
+}
+
+/* Shares are ranges of elements, since a tensor may be one large part or many small ones. */
+hb_status HB_CPU(fold_merge)(struct hb_context *context, const struct hb_fold_merge_args *args)
+{
+    int64_t G = args->left.shape[0], n = hb_tensor_count(&args->left), each = G ? n / G : 0;
+    const int32_t *right_present = args->right_present.data;
+    int32_t *left_present = args->left_present.data;
+    int parts = hb_row_threads(context, n);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        int64_t begin = n * part / parts, end = n * (part + 1) / parts;
+        while (begin < end) {
+            int64_t g = begin / each, stop = (g + 1) * each < end ? (g + 1) * each : end;
+            if (is_present(right_present, g))
+                merge_part(args->left.data, args->right.data, begin, stop, is_present(left_present, g));
+            begin = stop;
+        }
+    }
+    for (int64_t g = 0; left_present && g < G; g++)
+        if (right_present[g])
+            left_present[g] = 1;
+    return HB_OK;
+}
+
+hb_status HB_CPU(fold_close)(struct hb_context *context, const struct hb_fold_close_args *args)
+{
+    int64_t G = args->root.shape[0], each = G ? hb_tensor_count(&args->root) / G : 0;
+    int32_t *present = args->present.data;
+    if (!present)
+        return HB_OK;
+    int threads = hb_row_threads(context, G * each);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t g = 0; g < G; g++)
+        if (!present[g]) {
+            memset((float *)args->root.data + g * each, 0, (size_t)each * sizeof(float));
+            present[g] = 1;
+        }
+    return HB_OK;
+}

@@ -1,0 +1,292 @@
+#include "model/config.h"
+
+#include <string.h>
+
+#include "core/json.h"
+
+void hb_model_config_defaults(struct hb_model_config *config)
+{
+    *config = (struct hb_model_config){
+        .max_position_embeddings = 32768,
+        .rms_norm_eps = 1e-6,
+        .rope_theta = 10000,
+        .initializer_range = 0.02,
+        .bos_token_id = -1,
+        .eos_token_id = -1,
+        .decoder_sparse_step = 1,
+        .router_aux_loss_coef = 0.001,
+        .balance = HB_BALANCE_HF,
+    };
+}
+
+bool hb_model_config_is_moe(const struct hb_model_config *config, int64_t layer)
+{
+    return config->num_experts > 0 && !config->dense_layer[layer] &&
+           (layer + 1) % config->decoder_sparse_step == 0;
+}
+
+int64_t hb_model_config_moe_layers(const struct hb_model_config *config)
+{
+    int64_t count = 0;
+    for (int64_t l = 0; l < config->num_hidden_layers; l++)
+        count += hb_model_config_is_moe(config, l);
+    return count;
+}
+
+static const char *const balance_names[] = {"none", "hf", "layer", "bias", NULL};
+
+const char *hb_balance_name(enum hb_balance_kind kind)
+{
+    return balance_names[kind];
+}
+
+static hb_status positive(const char *key, int64_t value, int64_t most, const char **bad_key)
+{
+    *bad_key = key;
+    if (value < 1 || value > most)
+        return HB_FAIL(HB_EARGUMENT, "%s (%lld) must be from 1 to %lld", key, (long long)value, (long long)most);
+    return HB_OK;
+}
+
+static hb_status check_experts(const struct hb_model_config *c, const char **bad_key)
+{
+    HB_TRY(positive("num_experts", c->num_experts, 65536, bad_key));
+    HB_TRY(positive("moe_intermediate_size", c->moe_intermediate_size, 1 << 24, bad_key));
+    HB_TRY(positive("decoder_sparse_step", c->decoder_sparse_step, HB_LAYERS_MAX, bad_key));
+    *bad_key = "num_experts_per_tok";
+    if (c->num_experts_per_tok < 1 || c->num_experts_per_tok > c->num_experts)
+        return HB_FAIL(HB_EARGUMENT, "num_experts_per_tok (%lld) must be from 1 to num_experts (%lld)",
+                       (long long)c->num_experts_per_tok, (long long)c->num_experts);
+    *bad_key = "num_experts";
+    if (hb_model_config_moe_layers(c) == 0)
+        return HB_FAIL(HB_EARGUMENT, "num_experts is %lld, but mlp_only_layers and decoder_sparse_step leave no "
+                                     "expert layer; set num_experts to 0",
+                       (long long)c->num_experts);
+    return HB_OK;
+}
+
+hb_status hb_model_config_check(const struct hb_model_config *c, const char **bad_key)
+{
+    const int64_t most = 1 << 24;
+    HB_TRY(positive("vocab_size", c->vocab_size, 1 << 28, bad_key));
+    HB_TRY(positive("hidden_size", c->hidden_size, most, bad_key));
+    HB_TRY(positive("num_hidden_layers", c->num_hidden_layers, HB_LAYERS_MAX, bad_key));
+    HB_TRY(positive("num_attention_heads", c->num_attention_heads, 65536, bad_key));
+    HB_TRY(positive("num_key_value_heads", c->num_key_value_heads, 65536, bad_key));
+    HB_TRY(positive("head_dim", c->head_dim, 65536, bad_key));
+    HB_TRY(positive("max_position_embeddings", c->max_position_embeddings, 1 << 24, bad_key));
+    *bad_key = "num_key_value_heads";
+    if (c->num_attention_heads % c->num_key_value_heads)
+        return HB_FAIL(HB_EARGUMENT, "num_key_value_heads (%lld) must divide num_attention_heads (%lld)",
+                       (long long)c->num_key_value_heads, (long long)c->num_attention_heads);
+    *bad_key = "head_dim";
+    if (c->head_dim % 2)
+        return HB_FAIL(HB_EARGUMENT, "head_dim (%lld) must be even: rope turns pairs", (long long)c->head_dim);
+    *bad_key = "rms_norm_eps";
+    if (!(c->rms_norm_eps >= 0 && c->rms_norm_eps < 1))
+        return HB_FAIL(HB_EARGUMENT, "rms_norm_eps (%g) must be from 0 to 1", c->rms_norm_eps);
+    *bad_key = "rope_theta";
+    if (!(c->rope_theta >= 1 && c->rope_theta <= 1e12))
+        return HB_FAIL(HB_EARGUMENT, "rope_theta (%g) must be from 1 to 1e12", c->rope_theta);
+    if (c->num_experts > 0)
+        HB_TRY(check_experts(c, bad_key));
+    *bad_key = "balance";
+    if (c->num_experts == 0 && c->router_bias)
+        return HB_FAIL(HB_EARGUMENT, "router_bias needs experts; set num_experts");
+    if (hb_model_config_moe_layers(c) < c->num_hidden_layers)
+        HB_TRY(positive("intermediate_size", c->intermediate_size, most, bad_key));
+    *bad_key = NULL;
+    return HB_OK;
+}
+
+/* Keys that change the result and are not offered: any value but these is refused. */
+static hb_status refuse_unsupported(const json_t *root, const char *path)
+{
+    const char *act;
+    bool flag;
+    HB_TRY(hb_json_string_or(root, path, "hidden_act", "silu", &act));
+    if (strcmp(act, "silu") != 0)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: hidden_act \"%s\" is not supported, only \"silu\"", path, act);
+    HB_TRY(hb_json_bool_or(root, path, "attention_bias", false, &flag));
+    if (flag)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: attention_bias true is not supported", path);
+    HB_TRY(hb_json_bool_or(root, path, "use_sliding_window", false, &flag));
+    if (flag)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: use_sliding_window true is not supported", path);
+    const json_t *layers = json_object_get(root, "layer_types");
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        const char *type = json_string_value(json_array_get(layers, i));
+        if (!type || strcmp(type, "full_attention") != 0)
+            return HB_FAIL(HB_EUNSUPPORTED, "%s: layer_types[%zu] is not \"full_attention\"", path, i);
+    }
+    const json_t *scaling = json_object_get(root, "rope_scaling");
+    if (scaling && !json_is_null(scaling))
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: rope_scaling is not supported", path);
+    double dropout;
+    HB_TRY(hb_json_real_or(root, path, "attention_dropout", 0, &dropout));
+    if (dropout != 0)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: attention_dropout %g is not supported", path, dropout);
+    return HB_OK;
+}
+
+/* rope_theta at the top (transformers 4.x) or in rope_parameters (5.x). */
+static hb_status read_rope(const json_t *root, const char *path, double *theta)
+{
+    HB_TRY(hb_json_real_or(root, path, "rope_theta", *theta, theta));
+    const json_t *rope = json_object_get(root, "rope_parameters");
+    if (!rope || json_is_null(rope))
+        return HB_OK;
+    if (!json_is_object(rope))
+        return HB_FAIL(HB_EFORMAT, "%s: key 'rope_parameters' must be an object", path);
+    const char *type;
+    HB_TRY(hb_json_string_or(rope, path, "rope_type", "default", &type));
+    if (strcmp(type, "default") != 0)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: rope_type \"%s\" is not supported, only \"default\"", path, type);
+    double partial;
+    HB_TRY(hb_json_real_or(rope, path, "partial_rotary_factor", 1, &partial));
+    if (partial != 1)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: partial_rotary_factor %g is not supported", path, partial);
+    return hb_json_real_or(rope, path, "rope_theta", *theta, theta);
+}
+
+static hb_status read_experts(const json_t *root, const char *path, struct hb_model_config *c)
+{
+    const char *key = json_object_get(root, "num_experts") ? "num_experts" : "num_local_experts";
+    HB_TRY(hb_json_int_or(root, path, key, 128, &c->num_experts));
+    HB_TRY(hb_json_int_or(root, path, "num_experts_per_tok", 8, &c->num_experts_per_tok));
+    HB_TRY(hb_json_int_or(root, path, "moe_intermediate_size", 768, &c->moe_intermediate_size));
+    HB_TRY(hb_json_bool_or(root, path, "norm_topk_prob", false, &c->norm_topk_prob));
+    HB_TRY(hb_json_int_or(root, path, "decoder_sparse_step", 1, &c->decoder_sparse_step));
+    HB_TRY(hb_json_real_or(root, path, "router_aux_loss_coef", 0.001, &c->router_aux_loss_coef));
+    const json_t *dense = json_object_get(root, "mlp_only_layers");
+    for (size_t i = 0; i < json_array_size(dense); i++) {
+        const json_t *item = json_array_get(dense, i);
+        json_int_t layer = json_integer_value(item);
+        if (!json_is_integer(item) || layer < 0 || layer >= HB_LAYERS_MAX)
+            return HB_FAIL(HB_EFORMAT, "%s: mlp_only_layers[%zu] must be the number of a layer", path, i);
+        c->dense_layer[layer] = true;
+    }
+    return HB_OK;
+}
+
+static hb_status read_ours(const json_t *root, const char *path, struct hb_model_config *c)
+{
+    const json_t *ours = json_object_get(root, "hornbook");
+    if (!ours)
+        return HB_OK;
+    const char *balance;
+    HB_TRY(hb_json_string_or(ours, path, "balance", "hf", &balance));
+    int kind = 0;
+    while (balance_names[kind] && strcmp(balance_names[kind], balance) != 0)
+        kind++;
+    if (!balance_names[kind])
+        return HB_FAIL(HB_EFORMAT, "%s: hornbook.balance must be none, hf, layer or bias, got \"%s\"", path, balance);
+    c->balance = (enum hb_balance_kind)kind;
+    HB_TRY(hb_json_real_or(ours, path, "router_z_loss_coef", 0, &c->router_z_loss_coef));
+    HB_TRY(hb_json_real_or(ours, path, "balance_bias_rate", 0.001, &c->balance_bias_rate));
+    return hb_json_bool_or(ours, path, "router_bias", false, &c->router_bias);
+}
+
+static hb_status read_root(const json_t *root, const char *path, struct hb_model_config *c)
+{
+    const char *type;
+    HB_TRY(hb_json_string(root, path, "model_type", &type));
+    bool moe = strcmp(type, "qwen3_moe") == 0;
+    if (!moe && strcmp(type, "qwen3") != 0)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: model_type \"%s\" is not supported, only qwen3_moe and qwen3", path, type);
+    HB_TRY(refuse_unsupported(root, path));
+    HB_TRY(hb_json_int(root, path, "vocab_size", &c->vocab_size));
+    HB_TRY(hb_json_int(root, path, "hidden_size", &c->hidden_size));
+    HB_TRY(hb_json_int(root, path, "num_hidden_layers", &c->num_hidden_layers));
+    HB_TRY(hb_json_int(root, path, "num_attention_heads", &c->num_attention_heads));
+    HB_TRY(hb_json_int_or(root, path, "num_key_value_heads", c->num_attention_heads, &c->num_key_value_heads));
+    int64_t head = c->num_attention_heads > 0 ? c->hidden_size / c->num_attention_heads : 0;
+    HB_TRY(hb_json_int_or(root, path, "head_dim", head, &c->head_dim));
+    HB_TRY(hb_json_int_or(root, path, "intermediate_size", 0, &c->intermediate_size));
+    HB_TRY(hb_json_int_or(root, path, "max_position_embeddings", c->max_position_embeddings,
+                          &c->max_position_embeddings));
+    HB_TRY(hb_json_real_or(root, path, "rms_norm_eps", c->rms_norm_eps, &c->rms_norm_eps));
+    HB_TRY(hb_json_real_or(root, path, "initializer_range", c->initializer_range, &c->initializer_range));
+    HB_TRY(hb_json_bool_or(root, path, "tie_word_embeddings", false, &c->tie_word_embeddings));
+    HB_TRY(read_rope(root, path, &c->rope_theta));
+    /* Token ids may be lists in Hugging Face's files; one of several is of no use here. */
+    if (json_is_integer(json_object_get(root, "bos_token_id")))
+        c->bos_token_id = json_integer_value(json_object_get(root, "bos_token_id"));
+    if (json_is_integer(json_object_get(root, "eos_token_id")))
+        c->eos_token_id = json_integer_value(json_object_get(root, "eos_token_id"));
+    if (moe)
+        HB_TRY(read_experts(root, path, c));
+    return read_ours(root, path, c);
+}
+
+hb_status hb_model_config_read(const char *path, struct hb_model_config *config)
+{
+    json_t *root;
+    hb_model_config_defaults(config);
+    HB_TRY(hb_json_load(path, 0, &root));
+    hb_status status = read_root(root, path, config);
+    json_decref(root);
+    if (status != HB_OK)
+        return status;
+    const char *bad_key;
+    status = hb_model_config_check(config, &bad_key);
+    return status == HB_OK ? HB_OK : hb_fail_in(status, "%s", path);
+}
+
+static json_t *token_id(int64_t id)
+{
+    return id < 0 ? json_null() : json_integer(id);
+}
+
+static void add_experts(json_t *root, const struct hb_model_config *c)
+{
+    json_object_set_new(root, "num_experts", json_integer(c->num_experts));
+    json_object_set_new(root, "num_experts_per_tok", json_integer(c->num_experts_per_tok));
+    json_object_set_new(root, "moe_intermediate_size", json_integer(c->moe_intermediate_size));
+    json_object_set_new(root, "norm_topk_prob", json_boolean(c->norm_topk_prob));
+    json_object_set_new(root, "decoder_sparse_step", json_integer(c->decoder_sparse_step));
+    json_t *dense = json_array();
+    for (int64_t l = 0; l < c->num_hidden_layers; l++)
+        if (c->dense_layer[l])
+            json_array_append_new(dense, json_integer(l));
+    json_object_set_new(root, "mlp_only_layers", dense);
+    json_object_set_new(root, "router_aux_loss_coef", json_real(c->router_aux_loss_coef));
+    json_object_set_new(root, "output_router_logits", json_false());
+}
+
+hb_status hb_model_config_text(const struct hb_model_config *c, char **text)
+{
+    bool moe = c->num_experts > 0;
+    json_t *root = json_object();
+    json_object_set_new(root, "architectures",
+                        json_pack("[s]", moe ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM"));
+    json_object_set_new(root, "model_type", json_string(moe ? "qwen3_moe" : "qwen3"));
+    json_object_set_new(root, "vocab_size", json_integer(c->vocab_size));
+    json_object_set_new(root, "hidden_size", json_integer(c->hidden_size));
+    json_object_set_new(root, "num_hidden_layers", json_integer(c->num_hidden_layers));
+    json_object_set_new(root, "num_attention_heads", json_integer(c->num_attention_heads));
+    json_object_set_new(root, "num_key_value_heads", json_integer(c->num_key_value_heads));
+    json_object_set_new(root, "head_dim", json_integer(c->head_dim));
+    json_object_set_new(root, "intermediate_size", json_integer(c->intermediate_size));
+    json_object_set_new(root, "hidden_act", json_string("silu"));
+    json_object_set_new(root, "max_position_embeddings", json_integer(c->max_position_embeddings));
+    json_object_set_new(root, "rms_norm_eps", json_real(c->rms_norm_eps));
+    json_object_set_new(root, "rope_theta", json_real(c->rope_theta));
+    json_object_set_new(root, "attention_bias", json_false());
+    json_object_set_new(root, "attention_dropout", json_real(0));
+    json_object_set_new(root, "initializer_range", json_real(c->initializer_range));
+    json_object_set_new(root, "tie_word_embeddings", json_boolean(c->tie_word_embeddings));
+    json_object_set_new(root, "use_sliding_window", json_false());
+    json_object_set_new(root, "bos_token_id", token_id(c->bos_token_id));
+    json_object_set_new(root, "eos_token_id", token_id(c->eos_token_id));
+    json_object_set_new(root, "torch_dtype", json_string("float32"));
+    if (moe)
+        add_experts(root, c);
+    json_object_set_new(root, "hornbook",
+                        json_pack("{s:i, s:s, s:f, s:f, s:b}", "numerics_version", HB_NUMERICS_VERSION, "balance",
+                                  hb_balance_name(c->balance), "router_z_loss_coef", c->router_z_loss_coef,
+                                  "balance_bias_rate", c->balance_bias_rate, "router_bias", (int)c->router_bias));
+    hb_status status = hb_json_text(root, text);
+    json_decref(root);
+    return status;
+}

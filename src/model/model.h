@@ -1,0 +1,74 @@
+/* A decoder-only language model of Qwen3's shape: an ordered list of blocks
+ * (embedding, decoders, head) over one list of parameters.
+ *
+ * Forward of a microbatch runs the blocks in order over a carry: what a block
+ * reads from its neighbours and hands on. Nothing else passes between blocks,
+ * so that a pipeline can send the carry. */
+#ifndef HB_MODEL_MODEL_H
+#define HB_MODEL_MODEL_H
+
+#include "model/carry.h"
+#include "model/config.h"
+#include "tape/layers.h"
+#include "tape/moe.h"
+
+struct hb_model;
+
+struct hb_block {
+    const char *name; /* "embedding", "decoder", "head" */
+    int64_t layer;    /* of a decoder, else 0 */
+    hb_status (*forward)(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+                         struct hb_carry *carry);
+};
+
+/* The parameters of one decoder, pointers into the model's list. */
+struct hb_decoder {
+    struct hb_param *input_norm, *q, *k, *v, *o, *q_norm, *k_norm, *post_norm;
+    struct hb_param *gate, *up, *down; /* of a dense layer */
+    struct hb_moe moe;                 /* of an expert layer */
+    bool is_moe;
+};
+
+struct hb_model {
+    struct hb_context *context;
+    struct hb_model_config config;
+    struct hb_param **params; /* owned, in block order */
+    int64_t param_count, param_capacity;
+    struct hb_param *embedding, *final_norm, *head; /* head == embedding when tied */
+    int head_use;                                   /* which use of its parameter the head is */
+    struct hb_decoder *decoders;                    /* [L] */
+    struct hb_block *blocks;                        /* [L + 2] */
+    int64_t block_count;
+    struct hb_tensor cosine, sine; /* rotary tables, fp32 [P, D/2] */
+};
+
+/* Makes the model's parameters, uninitialised, for positions 0 .. P - 1.
+ * `trained` adds gradients and moments. */
+HB_MUST_USE hb_status hb_model_create(struct hb_context *context, const struct hb_model_config *config,
+                                      int64_t positions, bool trained, struct hb_model **out);
+void hb_model_destroy(struct hb_model *model);
+
+/* Matrices and embeddings N(0, initializer_range), element i of logical tensor
+ * `name` from (seed, INIT, name, i); norms 1; biases 0. */
+HB_MUST_USE hb_status hb_model_initialise(struct hb_model *model, uint64_t seed);
+
+/* Number of trained parameters; of those that one token uses. */
+int64_t hb_model_parameter_count(const struct hb_model *model);
+int64_t hb_model_active_parameter_count(const struct hb_model *model);
+
+/* Runs all blocks. carry->logits given: final logits of the rows it asks for;
+ * otherwise the loss per row, and with a recording tape everything backward
+ * needs. */
+HB_MUST_USE hb_status hb_model_forward(const struct hb_model *model, struct hb_tape *tape, struct hb_carry *carry);
+/* Inputs and weights of everything on the tape. */
+HB_MUST_USE hb_status hb_model_backward(const struct hb_model *model, struct hb_tape *tape);
+
+/* Blocks (each one a page: embedding_block.c, decoder_block.c, head_block.c). */
+hb_status hb_embedding_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+                             struct hb_carry *carry);
+hb_status hb_decoder_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+                           struct hb_carry *carry);
+hb_status hb_head_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+                        struct hb_carry *carry);
+
+#endif

@@ -1,0 +1,62 @@
+#include <unistd.h>
+
+#include "ops/backend.h"
+
+hb_status hb_context_open(const struct hb_backend *backend, enum hb_numerics numerics, int threads,
+                          struct hb_context *out)
+{
+    if (backend->api_version != HB_BACKEND_API)
+        return HB_FAIL(HB_EUNSUPPORTED, "backend %s speaks interface version %u, this library version %d; rebuild it",
+                       backend->name, backend->api_version, HB_BACKEND_API);
+    if (threads < 0 || threads > 4096)
+        return HB_FAIL(HB_EARGUMENT, "threads (%d) must be 0 (all processors) to 4096", threads);
+    if (threads == 0) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        threads = online > 0 ? (int)online : 1;
+    }
+    *out = (struct hb_context){.backend = backend, .numerics = numerics, .threads = threads};
+    return backend->open(out);
+}
+
+void hb_context_close(struct hb_context *context)
+{
+    if (context->backend)
+        context->backend->close(context);
+    *context = (struct hb_context){0};
+}
+
+hb_status hb_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes, void **out)
+{
+    return context->backend->alloc(context, category, bytes, out);
+}
+
+void hb_free(struct hb_context *context, void *memory)
+{
+    if (memory)
+        context->backend->free(context, memory);
+}
+
+hb_status hb_copy_in(struct hb_context *context, struct hb_tensor to, const void *host)
+{
+    return context->backend->copy_in(context, to.data, host, hb_tensor_bytes(&to));
+}
+
+hb_status hb_copy_out(struct hb_context *context, void *host, struct hb_tensor from)
+{
+    return context->backend->copy_out(context, host, from.data, hb_tensor_bytes(&from));
+}
+
+hb_status hb_copy(struct hb_context *context, struct hb_tensor to, struct hb_tensor from)
+{
+    return context->backend->copy(context, to.data, from.data, hb_tensor_bytes(&from));
+}
+
+hb_status hb_zero(struct hb_context *context, struct hb_tensor t)
+{
+    return context->backend->zero(context, t.data, hb_tensor_bytes(&t));
+}
+
+hb_status hb_sync(struct hb_context *context)
+{
+    return context->backend->sync(context);
+}

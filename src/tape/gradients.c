@@ -1,0 +1,169 @@
+#include "tape/gradients.h"
+
+#include <stdio.h>
+
+#include "core/tree.h"
+
+const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size)
+{
+    if (param->name_after[0])
+        snprintf(text, size, "%s%lld%s", param->name, (long long)g, param->name_after);
+    else
+        snprintf(text, size, "%s", param->name);
+    return text;
+}
+
+void hb_gradients_init(struct hb_gradients *gradients, struct hb_context *context)
+{
+    *gradients = (struct hb_gradients){.context = context};
+    hb_pool_init(&gradients->pool, context, HB_MEMORY_GRADIENTS);
+}
+
+void hb_gradients_release(struct hb_gradients *gradients)
+{
+    hb_pool_release(&gradients->pool);
+}
+
+static void drop_node(struct hb_gradients *gradients, struct hb_param_use *use, int index)
+{
+    hb_pool_drop(&gradients->pool, use->nodes[index].buffer);
+    hb_pool_drop(&gradients->pool, use->nodes[index].present_buffer);
+    use->nodes[index] = use->nodes[--use->node_count];
+}
+
+void hb_gradients_begin(struct hb_gradients *gradients, int64_t microbatches, struct hb_param *const *params,
+                        int64_t count)
+{
+    gradients->microbatches = microbatches;
+    for (int64_t p = 0; p < count; p++)
+        for (int u = 0; u < params[p]->use_count; u++)
+            while (params[p]->use[u].node_count) /* leftovers of a step that failed */
+                drop_node(gradients, &params[p]->use[u], 0);
+}
+
+static struct hb_tensor node_tensor(const struct hb_param_use *use, const struct hb_fold_node *node)
+{
+    struct hb_tensor t = use->root;
+    if (node->buffer)
+        t.data = node->buffer->data;
+    return t;
+}
+
+static struct hb_tensor node_present(const struct hb_param_use *use, const struct hb_fold_node *node)
+{
+    struct hb_tensor t = use->present;
+    if (node->present_buffer)
+        t.data = node->present_buffer->data;
+    return t;
+}
+
+static int find_node(const struct hb_param_use *use, int64_t begin, int64_t end)
+{
+    for (int i = 0; i < use->node_count; i++)
+        if (use->nodes[i].begin == begin && use->nodes[i].end == end)
+            return i;
+    return -1;
+}
+
+/* The waiting sibling of [begin, end), or -1. */
+static int find_sibling(const struct hb_gradients *gradients, const struct hb_param_use *use, int64_t begin,
+                        int64_t end)
+{
+    if (begin == 0 && end == gradients->microbatches)
+        return -1;
+    struct hb_node sibling = hb_tree_sibling((struct hb_node){begin, end}, gradients->microbatches);
+    return find_node(use, sibling.begin, sibling.end);
+}
+
+hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, int use_index, int64_t microbatch,
+                        bool whole, struct hb_leaf *leaf)
+{
+    struct hb_param_use *use = &param->use[use_index];
+    bool flags = use->present.data != NULL;
+    if (microbatch < 0 || microbatch >= gradients->microbatches)
+        return HB_FAIL(HB_EINTERNAL, "%s: leaf of microbatch %lld in a step of %lld", param->name,
+                       (long long)microbatch, (long long)gradients->microbatches);
+    int sibling = find_sibling(gradients, use, microbatch, microbatch + 1);
+    if (whole && !flags && sibling >= 0 && use->nodes[sibling].end == microbatch) {
+        struct hb_fold_node *node = &use->nodes[sibling];
+        node->end = microbatch + 1;
+        *leaf = (struct hb_leaf){.out = node_tensor(use, node), .epilogue = HB_ADD, .node = sibling};
+        return HB_OK;
+    }
+    if (use->node_count == HB_FOLD_NODES_MAX)
+        return HB_FAIL(HB_EINTERNAL, "%s: more than %d pending nodes in the fold", param->name, HB_FOLD_NODES_MAX);
+    struct hb_fold_node node = {.begin = microbatch, .end = microbatch + 1};
+    if (microbatch > 0) {
+        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->root), &node.buffer));
+        if (flags) {
+            hb_status status = hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present), &node.present_buffer);
+            if (status != HB_OK) {
+                hb_pool_drop(&gradients->pool, node.buffer);
+                return status;
+            }
+        }
+    }
+    int index = use->node_count++;
+    use->nodes[index] = node;
+    *leaf = (struct hb_leaf){
+        .out = node_tensor(use, &node), .epilogue = flags ? HB_ADD : HB_STORE, .node = index};
+    if (flags) {
+        leaf->present = node_present(use, &node);
+        HB_TRY(hb_zero(gradients->context, leaf->present));
+    }
+    return HB_OK;
+}
+
+static hb_status merge(struct hb_gradients *gradients, struct hb_param_use *use, int left, int right)
+{
+    struct hb_fold_merge_args args = {
+        .left = node_tensor(use, &use->nodes[left]),
+        .right = node_tensor(use, &use->nodes[right]),
+        .left_present = node_present(use, &use->nodes[left]),
+        .right_present = node_present(use, &use->nodes[right]),
+    };
+    HB_TRY(hb_fold_merge(gradients->context, &args));
+    use->nodes[left].end = use->nodes[right].end;
+    drop_node(gradients, use, right);
+    return HB_OK;
+}
+
+hb_status hb_leaf_end(struct hb_gradients *gradients, struct hb_param *param, int use_index,
+                      const struct hb_leaf *leaf)
+{
+    struct hb_param_use *use = &param->use[use_index];
+    int64_t begin = use->nodes[leaf->node].begin, end = use->nodes[leaf->node].end;
+    int sibling;
+    while ((sibling = find_sibling(gradients, use, begin, end)) >= 0) {
+        int self = find_node(use, begin, end);
+        bool on_the_left = use->nodes[sibling].end == begin;
+        if (on_the_left)
+            begin = use->nodes[sibling].begin;
+        else
+            end = use->nodes[sibling].end;
+        HB_TRY(merge(gradients, use, on_the_left ? sibling : self, on_the_left ? self : sibling));
+    }
+    return HB_OK;
+}
+
+hb_status hb_gradients_close(struct hb_gradients *gradients, struct hb_param *const *params, int64_t count)
+{
+    for (int64_t p = 0; p < count; p++) {
+        struct hb_param *param = params[p];
+        if (!param->trained)
+            continue;
+        for (int u = 0; u < param->use_count; u++) {
+            struct hb_param_use *use = &param->use[u];
+            if (use->node_count != 1 || use->nodes[0].begin != 0 || use->nodes[0].end != gradients->microbatches)
+                return HB_FAIL(HB_EINTERNAL, "%s: the fold of its gradient is incomplete", param->name);
+            if (use->present.data)
+                HB_TRY(hb_fold_close(gradients->context, &(struct hb_fold_close_args){use->root, use->present}));
+            drop_node(gradients, use, 0);
+        }
+        for (int u = 1; u < param->use_count; u++)
+            HB_TRY(hb_add(gradients->context, &(struct hb_add_args){.a = param->use[0].root,
+                                                                    .b = param->use[u].root,
+                                                                    .out = param->use[0].root}));
+    }
+    return HB_OK;
+}

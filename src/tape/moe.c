@@ -1,0 +1,286 @@
+#include "tape/moe.h"
+
+hb_status hb_balance_begin(struct hb_context *context, struct hb_balance *balance)
+{
+    if (!balance->layers)
+        return HB_OK;
+    HB_TRY(hb_zero(context, balance->counts));
+    return hb_zero(context, balance->prob_sum);
+}
+
+hb_status hb_balance_end(struct hb_context *context, struct hb_balance *balance, int64_t tokens)
+{
+    if (!balance->layers || balance->kind != HB_BALANCE_HF)
+        return HB_OK;
+    struct hb_tensor fraction = hb_tensor_rows(balance->fraction, 0, 1);
+    struct hb_balance_loss_args args = {
+        .counts = balance->counts,
+        .prob_sum = balance->prob_sum,
+        .rows = tokens * balance->layers,
+        .denominator = tokens * balance->layers,
+        .fraction = hb_tensor_1d(context, fraction.data, HB_F32, balance->experts),
+        .loss = hb_tensor_rows(balance->aux, 0, 1),
+    };
+    return hb_balance_loss(context, &args);
+}
+
+/* What the entry keeps, by number; tensor[i] lies in saved[i]. */
+enum { PROBS, LSE, INDEX, WEIGHT, OFFSETS, ROW_OF, PAIR_OF, ROWS, GATE, UP, HIDDEN, EXPERT_OUT, KEPT };
+/* Made by backward_input for backward_weight. */
+enum { DLOGITS = KEPT, TENSORS };
+_Static_assert((int)TENSORS <= (int)HB_ENTRY_SAVED_MAX, "an entry must hold all of it");
+
+struct work {
+    struct hb_buffer *buffer[KEPT];
+    struct hb_tensor tensor[KEPT];
+};
+
+static hb_status take(struct hb_tape *tape, struct work *work, int which, enum hb_dtype dtype, int64_t n0,
+                      int64_t n1)
+{
+    return hb_tape_scratch(tape, dtype, n1 ? 2 : 1, (int64_t[]){n0, n1}, &work->buffer[which],
+                           &work->tensor[which]);
+}
+
+static struct hb_tensor row_of_matrix(struct hb_tensor matrix, int64_t row)
+{
+    struct hb_tensor r = hb_tensor_rows(matrix, row, 1);
+    return hb_tensor_1d(r.home, r.data, r.dtype, r.shape[1]);
+}
+
+static hb_status route(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe,
+                       struct hb_balance *balance, struct work *work)
+{
+    int64_t n = x.shape[0], E = moe->router->value.shape[0], K = moe->top_k;
+    struct hb_buffer *logits_buffer;
+    struct hb_tensor logits, counts = row_of_matrix(balance->counts, moe->layer);
+    HB_TRY(hb_tape_scratch(tape, HB_F32, 2, (int64_t[]){n, E}, &logits_buffer, &logits));
+    hb_status status;
+    HB_TRY_CLEAN(hb_product(tape->context, &(struct hb_product_args){.form = HB_PRODUCT_NT,
+                                                                     .a = x,
+                                                                     .b = moe->router->value,
+                                                                     .out = logits}));
+    HB_TRY_CLEAN(take(tape, work, PROBS, HB_F32, n, E));
+    HB_TRY_CLEAN(take(tape, work, LSE, HB_F32, n, 0));
+    HB_TRY_CLEAN(take(tape, work, INDEX, HB_I32, n, K));
+    HB_TRY_CLEAN(take(tape, work, WEIGHT, HB_F32, n, K));
+    struct hb_router_forward_args args = {
+        .logits = logits,
+        .bias = moe->router_bias ? moe->router_bias->value : (struct hb_tensor){0},
+        .selection_bias = moe->selection_bias ? moe->selection_bias->value : (struct hb_tensor){0},
+        .renormalise = moe->renormalise,
+        .probs = work->tensor[PROBS],
+        .lse = work->tensor[LSE],
+        .index = work->tensor[INDEX],
+        .weight = work->tensor[WEIGHT],
+        .counts = counts,
+    };
+    HB_TRY_CLEAN(hb_router_forward(tape->context, &args));
+    HB_TRY_CLEAN(hb_sum(tape->context,
+                        &(struct hb_sum_args){.x = work->tensor[LSE],
+                                              .squares = true,
+                                              .factor = 1,
+                                              .out = hb_tensor_rows(balance->z_squares, moe->layer, 1)}));
+    /* `hf` sums the probabilities of all layers; the others start anew in each. */
+    bool first = balance->kind != HB_BALANCE_HF || moe->layer == 0;
+    HB_TRY_CLEAN(hb_column_sum(tape->context, &(struct hb_column_sum_args){.x = work->tensor[PROBS],
+                                                                           .out = balance->prob_sum,
+                                                                           .epilogue = first ? HB_STORE : HB_ADD}));
+    if (balance->kind == HB_BALANCE_LAYER)
+        HB_TRY_CLEAN(hb_balance_loss(
+            tape->context,
+            &(struct hb_balance_loss_args){.counts = hb_tensor_rows(balance->counts, moe->layer, 1),
+                                           .prob_sum = balance->prob_sum,
+                                           .rows = n,
+                                           .denominator = n * K,
+                                           .fraction = row_of_matrix(balance->fraction, moe->layer),
+                                           .loss = hb_tensor_rows(balance->aux, moe->layer, 1)}));
+cleanup:
+    hb_pool_drop(&tape->pool, logits_buffer);
+    return status;
+}
+
+static hb_status grouped(struct hb_tape *tape, enum hb_product_form form, enum hb_product_epilogue epilogue,
+                         struct hb_tensor a, struct hb_tensor b, struct hb_tensor out, struct hb_tensor offsets,
+                         struct hb_tensor present)
+{
+    return hb_product(tape->context, &(struct hb_product_args){.form = form,
+                                                               .epilogue = epilogue,
+                                                               .a = a,
+                                                               .b = b,
+                                                               .out = out,
+                                                               .offsets = offsets,
+                                                               .present = present});
+}
+
+static const struct hb_tensor none = {0};
+
+static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe, struct work *work,
+                         struct hb_tensor y)
+{
+    struct hb_tensor *t = work->tensor;
+    int64_t n = x.shape[0], C = x.shape[1], K = moe->top_k;
+    int64_t E = moe->gate->value.shape[0], F = moe->gate->value.shape[1];
+    HB_TRY(take(tape, work, OFFSETS, HB_I32, E + 1, 0));
+    HB_TRY(take(tape, work, ROW_OF, HB_I32, n, K));
+    HB_TRY(take(tape, work, PAIR_OF, HB_I32, n * K, 0));
+    HB_TRY(hb_dispatch_plan(tape->context,
+                            &(struct hb_dispatch_plan_args){
+                                .index = t[INDEX], .offsets = t[OFFSETS], .row_of = t[ROW_OF], .pair_of = t[PAIR_OF]}));
+    HB_TRY(take(tape, work, ROWS, x.dtype, n * K, C));
+    HB_TRY(hb_dispatch_forward(
+        tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]}));
+    HB_TRY(take(tape, work, GATE, x.dtype, n * K, F));
+    HB_TRY(take(tape, work, UP, x.dtype, n * K, F));
+    HB_TRY(take(tape, work, HIDDEN, x.dtype, n * K, F));
+    HB_TRY(take(tape, work, EXPERT_OUT, x.dtype, n * K, C));
+    HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->gate->value, t[GATE], t[OFFSETS], none));
+    HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->up->value, t[UP], t[OFFSETS], none));
+    HB_TRY(hb_swiglu_forward(tape->context,
+                             &(struct hb_swiglu_forward_args){.gate = t[GATE], .up = t[UP], .out = t[HIDDEN]}));
+    HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[HIDDEN], moe->down->value, t[EXPERT_OUT], t[OFFSETS], none));
+    return hb_combine_forward(tape->context, &(struct hb_combine_forward_args){.rows = t[EXPERT_OUT],
+                                                                               .row_of = t[ROW_OF],
+                                                                               .weight = t[WEIGHT],
+                                                                               .y = y});
+}
+
+/* dLogits of the router: from the expert weights, the balance loss, the z-loss. */
+static hb_status router_gradient(struct hb_tape *tape, const struct hb_moe *moe, const struct hb_balance *balance,
+                                 struct hb_tensor *t, struct hb_tensor dweight, struct hb_tensor dlogits)
+{
+    bool aux = balance->aux_factor != 0 && (balance->kind == HB_BALANCE_HF || balance->kind == HB_BALANCE_LAYER);
+    int64_t n = t[PROBS].shape[0];
+    bool whole_model = balance->kind == HB_BALANCE_HF;
+    struct hb_router_backward_args args = {
+        .probs = t[PROBS],
+        .lse = t[LSE],
+        .index = t[INDEX],
+        .weight = t[WEIGHT],
+        .dweight = dweight,
+        .renormalise = moe->renormalise,
+        .fraction = aux ? row_of_matrix(balance->fraction, whole_model ? 0 : moe->layer) : none,
+        .aux_factor = balance->aux_factor,
+        .aux_rows = whole_model ? n * balance->layers : n,
+        .z_factor = balance->z_factor,
+        .dlogits = dlogits,
+    };
+    return hb_router_backward(tape->context, &args);
+}
+
+/* Gradients of gate and up from that of the experts' output rows. Gate and up
+ * are overwritten by their gradients, the expert rows by theirs. */
+static hb_status expert_gradients(struct hb_tape *tape, const struct hb_moe *moe, struct hb_tensor *t,
+                                  struct hb_tensor dy, struct hb_tensor dweight)
+{
+    struct hb_tensor drows = t[EXPERT_OUT], dhidden;
+    HB_TRY(hb_combine_backward(tape->context, &(struct hb_combine_backward_args){.rows = t[EXPERT_OUT],
+                                                                                 .row_of = t[ROW_OF],
+                                                                                 .weight = t[WEIGHT],
+                                                                                 .dy = dy,
+                                                                                 .drows = drows,
+                                                                                 .dweight = dweight}));
+    struct hb_buffer *buffer;
+    HB_TRY(hb_tape_scratch(tape, t[HIDDEN].dtype, 2, t[HIDDEN].shape, &buffer, &dhidden));
+    hb_status status;
+    HB_TRY_CLEAN(
+        grouped(tape, HB_PRODUCT_NN, HB_STORE, drows, moe->down->value, dhidden, t[OFFSETS], none));
+    HB_TRY_CLEAN(hb_swiglu_backward(tape->context, &(struct hb_swiglu_backward_args){.gate = t[GATE],
+                                                                                     .up = t[UP],
+                                                                                     .dout = dhidden,
+                                                                                     .dgate = t[GATE],
+                                                                                     .dup = t[UP]}));
+cleanup:
+    hb_pool_drop(&tape->pool, buffer);
+    return status;
+}
+
+static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
+{
+    const struct hb_moe *moe = entry->extra;
+    struct hb_tensor *t = entry->tensor;
+    struct hb_var *x = entry->in[0];
+    struct hb_buffer *dweight_buffer = NULL, *dlogits_buffer = NULL, *drows_buffer = NULL, *dx_buffer = NULL;
+    struct hb_tensor dweight, drows, dx;
+    hb_status status;
+    HB_TRY_CLEAN(hb_tape_scratch(tape, HB_F32, 2, t[WEIGHT].shape, &dweight_buffer, &dweight));
+    HB_TRY_CLEAN(expert_gradients(tape, moe, t, entry->out[0]->grad, dweight));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, HB_F32, 2, t[PROBS].shape, &dlogits_buffer, &t[DLOGITS]));
+    HB_TRY_CLEAN(router_gradient(tape, moe, entry->carry, t, dweight, t[DLOGITS]));
+
+    HB_TRY_CLEAN(hb_tape_scratch(tape, t[ROWS].dtype, 2, t[ROWS].shape, &drows_buffer, &drows));
+    HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_STORE, t[GATE], moe->gate->value, drows, t[OFFSETS], none));
+    HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_CONTINUE, t[UP], moe->up->value, drows, t[OFFSETS], none));
+    HB_TRY_CLEAN(hb_var_grad_buffer(tape, x, &dx_buffer, &dx));
+    HB_TRY_CLEAN(hb_dispatch_backward(
+        tape->context, &(struct hb_dispatch_backward_args){.drows = drows, .row_of = t[ROW_OF], .dx = dx}));
+    HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_ADD, t[DLOGITS], moe->router->value, dx, none, none));
+    HB_TRY_CLEAN(hb_var_contribute(tape, x, hb_buffer_share(dx_buffer)));
+    hb_entry_save(entry, hb_buffer_share(dlogits_buffer));
+cleanup:
+    hb_pool_drop(&tape->pool, dweight_buffer);
+    hb_pool_drop(&tape->pool, dlogits_buffer);
+    hb_pool_drop(&tape->pool, drows_buffer);
+    hb_pool_drop(&tape->pool, dx_buffer);
+    return status;
+}
+
+/* One leaf: dW = a^T b, by experts if `offsets` is given. */
+static hb_status weight_leaf(struct hb_tape *tape, struct hb_param *param, struct hb_tensor a, struct hb_tensor b,
+                             struct hb_tensor offsets)
+{
+    struct hb_leaf leaf;
+    HB_TRY(hb_leaf_begin(tape->gradients, param, 0, tape->microbatch, true, &leaf));
+    HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, a, b, leaf.out, offsets, leaf.present));
+    return hb_leaf_end(tape->gradients, param, 0, &leaf);
+}
+
+static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
+{
+    const struct hb_moe *moe = entry->extra;
+    struct hb_tensor *t = entry->tensor, x = entry->in[0]->value;
+    HB_TRY(weight_leaf(tape, moe->down, t[EXPERT_OUT], t[HIDDEN], t[OFFSETS]));
+    HB_TRY(weight_leaf(tape, moe->gate, t[GATE], t[ROWS], t[OFFSETS]));
+    HB_TRY(weight_leaf(tape, moe->up, t[UP], t[ROWS], t[OFFSETS]));
+    HB_TRY(weight_leaf(tape, moe->router, t[DLOGITS], x, none));
+    if (!moe->router_bias)
+        return HB_OK;
+    struct hb_leaf leaf;
+    HB_TRY(hb_leaf_begin(tape->gradients, moe->router_bias, 0, tape->microbatch, true, &leaf));
+    HB_TRY(hb_column_sum(tape->context, &(struct hb_column_sum_args){
+                                            .x = t[DLOGITS], .out = leaf.out, .epilogue = leaf.epilogue}));
+    return hb_leaf_end(tape->gradients, moe->router_bias, 0, &leaf);
+}
+
+static const struct hb_entry_kind moe_kind = {"moe", moe_input, moe_weight};
+
+hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_moe *moe, struct hb_balance *balance,
+                      const struct hb_tensor *index_out, struct hb_var **out)
+{
+    struct work work = {0};
+    struct hb_var *y = NULL;
+    struct hb_entry *entry;
+    hb_status status;
+    HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, x->value.shape, &y));
+    HB_TRY_CLEAN(route(tape, x->value, moe, balance, &work));
+    HB_TRY_CLEAN(experts(tape, x->value, moe, &work, y->value));
+    if (index_out)
+        HB_TRY_CLEAN(hb_copy(tape->context, *index_out, work.tensor[INDEX]));
+    HB_TRY_CLEAN(hb_tape_record(tape, &moe_kind, 1, &x, 1, &y, &entry));
+    if (entry) {
+        entry->extra = moe;
+        entry->carry = balance;
+        for (int i = 0; i < KEPT; i++) {
+            entry->tensor[i] = work.tensor[i];
+            hb_entry_save(entry, hb_buffer_share(work.buffer[i]));
+        }
+    }
+cleanup:
+    for (int i = 0; i < KEPT; i++)
+        hb_pool_drop(&tape->pool, work.buffer[i]);
+    if (status != HB_OK)
+        hb_var_drop(tape, y);
+    else
+        *out = y;
+    return status;
+}

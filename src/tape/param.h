@@ -1,0 +1,50 @@
+/* A parameter: one tensor of weights, or a stack of equal ones (the experts of
+ * a layer), with its gradient. Weights are stored [out, in] as in PyTorch.
+ *
+ * A stack of G experts holds G logical tensors, named one by one as Hugging
+ * Face names them; everything that goes by name (checkpoint, norm, digest,
+ * initialisation) sees those. */
+#ifndef HB_TAPE_PARAM_H
+#define HB_TAPE_PARAM_H
+
+#include "tape/pool.h"
+
+enum { HB_PARAM_USES_MAX = 2, HB_PARAM_NAME_MAX = 160 };
+
+/* A node [begin, end) of the fold tree over microbatches that has been summed
+ * but whose sibling has not arrived (numerics.md rule 18). */
+struct hb_fold_node {
+    int64_t begin, end;
+    struct hb_buffer *buffer;         /* NULL: the sum is in the use's own root tensor (begin == 0) */
+    struct hb_buffer *present_buffer; /* NULL: root_present, or no flags */
+};
+
+enum { HB_FOLD_NODES_MAX = 64 };
+
+/* One place of the model that uses a parameter, with its own fold. */
+struct hb_param_use {
+    struct hb_tensor root;    /* fp32, shape of the parameter */
+    struct hb_tensor present; /* i32, a flag per part; data NULL: none needed */
+    struct hb_fold_node nodes[HB_FOLD_NODES_MAX];
+    int node_count;
+};
+
+struct hb_param {
+    /* The logical name; of a stack, the text before and after the expert's
+     * number: "model.layers.3.mlp.experts." and ".up_proj.weight". */
+    char name[HB_PARAM_NAME_MAX];
+    char name_after[HB_PARAM_NAME_MAX]; /* "" unless a stack */
+    int64_t groups;                     /* logical tensors: 1, or G of a stack */
+    bool decay;                         /* weight decay applies */
+    bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
+    struct hb_tensor value;             /* [..] or [G, ..] */
+    struct hb_tensor m, v;              /* moments, fp32 */
+    int64_t present_parts;              /* flags a use needs: experts of a stack, rows of an embedding, 0 */
+    int use_count;
+    struct hb_param_use use[HB_PARAM_USES_MAX];
+};
+
+/* Logical name number g into `text` (HB_PARAM_NAME_MAX * 2 bytes are enough). */
+const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size);
+
+#endif

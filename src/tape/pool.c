@@ -1,0 +1,72 @@
+#include "tape/pool.h"
+
+#include <stdlib.h>
+
+void hb_pool_init(struct hb_pool *pool, struct hb_context *context, enum hb_memory_category category)
+{
+    *pool = (struct hb_pool){.context = context, .category = category};
+}
+
+void hb_pool_release(struct hb_pool *pool)
+{
+    while (pool->idle) {
+        struct hb_buffer *buffer = pool->idle;
+        pool->idle = buffer->next;
+        hb_free(pool->context, buffer->data);
+        free(buffer);
+    }
+}
+
+/* The smallest idle buffer that is large enough and at most an eighth too large
+ * (small ones: any up to 4 KiB): a bigger one is better kept for its own size. */
+static struct hb_buffer *take_idle(struct hb_pool *pool, size_t bytes)
+{
+    size_t most = bytes + bytes / 8 + 4096;
+    struct hb_buffer **best = NULL;
+    for (struct hb_buffer **b = &pool->idle; *b; b = &(*b)->next)
+        if ((*b)->bytes >= bytes && (*b)->bytes <= most && (!best || (*b)->bytes < (*best)->bytes))
+            best = b;
+    if (!best)
+        return NULL;
+    struct hb_buffer *buffer = *best;
+    *best = buffer->next;
+    return buffer;
+}
+
+hb_status hb_pool_take(struct hb_pool *pool, size_t bytes, struct hb_buffer **out)
+{
+    struct hb_buffer *buffer = take_idle(pool, bytes);
+    if (!buffer) {
+        buffer = calloc(1, sizeof *buffer);
+        if (!buffer)
+            return HB_FAIL(HB_EMEMORY, "out of memory for a buffer's header");
+        hb_status status = hb_alloc(pool->context, pool->category, bytes, &buffer->data);
+        if (status != HB_OK) {
+            free(buffer);
+            return status;
+        }
+        buffer->bytes = bytes;
+    }
+    buffer->references = 1;
+    buffer->next = NULL;
+    pool->in_use += (int64_t)buffer->bytes;
+    if (pool->in_use > pool->in_use_peak)
+        pool->in_use_peak = pool->in_use;
+    *out = buffer;
+    return HB_OK;
+}
+
+struct hb_buffer *hb_buffer_share(struct hb_buffer *buffer)
+{
+    buffer->references++;
+    return buffer;
+}
+
+void hb_pool_drop(struct hb_pool *pool, struct hb_buffer *buffer)
+{
+    if (!buffer || --buffer->references > 0)
+        return;
+    pool->in_use -= (int64_t)buffer->bytes;
+    buffer->next = pool->idle;
+    pool->idle = buffer;
+}

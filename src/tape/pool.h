@@ -1,0 +1,36 @@
+/* Buffers on a backend, reference-counted and reused.
+ *
+ * A training step asks for the same sizes again and again. The pool keeps what
+ * was released and hands it out for the next request of about that size, so
+ * that after the first step nothing is allocated any more. */
+#ifndef HB_TAPE_POOL_H
+#define HB_TAPE_POOL_H
+
+#include "ops/backend.h"
+
+struct hb_buffer {
+    void *data;
+    size_t bytes; /* capacity */
+    int references;
+    struct hb_buffer *next; /* in the pool's free list */
+};
+
+struct hb_pool {
+    struct hb_context *context;
+    enum hb_memory_category category;
+    struct hb_buffer *idle;
+    int64_t in_use; /* bytes handed out, and their peak: what the step really needs */
+    int64_t in_use_peak;
+};
+
+void hb_pool_init(struct hb_pool *pool, struct hb_context *context, enum hb_memory_category category);
+/* All buffers must have come back. */
+void hb_pool_release(struct hb_pool *pool);
+
+/* A buffer of at least `bytes` with one reference, content undefined. */
+HB_MUST_USE hb_status hb_pool_take(struct hb_pool *pool, size_t bytes, struct hb_buffer **out);
+struct hb_buffer *hb_buffer_share(struct hb_buffer *buffer);
+/* Drops a reference; the last one returns the buffer. NULL is allowed. */
+void hb_pool_drop(struct hb_pool *pool, struct hb_buffer *buffer);
+
+#endif

@@ -1,0 +1,205 @@
+#include "tape/tape.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void hb_tape_init(struct hb_tape *tape, struct hb_context *context)
+{
+    *tape = (struct hb_tape){.context = context};
+    hb_pool_init(&tape->pool, context, HB_MEMORY_ACTIVATIONS);
+}
+
+static void drop_grad(struct hb_tape *tape, struct hb_var *var)
+{
+    hb_pool_drop(&tape->pool, var->grad_buffer);
+    var->grad_buffer = NULL;
+}
+
+struct hb_var *hb_var_share(struct hb_var *var)
+{
+    var->references++;
+    return var;
+}
+
+void hb_var_drop(struct hb_tape *tape, struct hb_var *var)
+{
+    if (!var || --var->references > 0)
+        return;
+    drop_grad(tape, var);
+    hb_pool_drop(&tape->pool, var->buffer);
+    free(var);
+    tape->live_vars--;
+}
+
+/* Lets go of everything that the entry kept. */
+static void finish(struct hb_tape *tape, struct hb_entry *entry)
+{
+    for (int i = 0; i < entry->saved_count; i++)
+        hb_pool_drop(&tape->pool, entry->saved[i]);
+    for (int i = 0; i < entry->in_count; i++)
+        hb_var_drop(tape, entry->in[i]);
+    for (int i = 0; i < entry->out_count; i++)
+        hb_var_drop(tape, entry->out[i]);
+    entry->saved_count = entry->in_count = entry->out_count = 0;
+    entry->input_done = entry->weight_done = true;
+}
+
+void hb_tape_begin(struct hb_tape *tape, struct hb_gradients *gradients, int64_t microbatch)
+{
+    for (int64_t i = 0; i < tape->entry_count; i++)
+        finish(tape, &tape->entries[i]);
+    tape->entry_count = 0;
+    tape->gradients = gradients;
+    tape->microbatch = microbatch;
+}
+
+void hb_tape_release(struct hb_tape *tape)
+{
+    hb_tape_begin(tape, NULL, 0);
+    free(tape->entries);
+    hb_pool_release(&tape->pool);
+    *tape = (struct hb_tape){0};
+}
+
+bool hb_tape_recording(const struct hb_tape *tape)
+{
+    return tape->gradients != NULL;
+}
+
+static hb_status run_weight(struct hb_tape *tape, struct hb_entry *entry)
+{
+    if (entry->weight_done)
+        return HB_OK;
+    if (entry->kind->backward_weight) {
+        hb_status status = entry->kind->backward_weight(tape, entry);
+        if (status != HB_OK)
+            return hb_fail_in(status, "%s (weights)", entry->kind->name);
+    }
+    finish(tape, entry);
+    return HB_OK;
+}
+
+hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t end, bool weights)
+{
+    for (int64_t i = end - 1; i >= begin; i--) {
+        struct hb_entry *entry = &tape->entries[i];
+        if (!entry->input_done) {
+            hb_status status = entry->kind->backward_input(tape, entry);
+            if (status != HB_OK)
+                return hb_fail_in(status, "%s (inputs)", entry->kind->name);
+            entry->input_done = true;
+        }
+        if (weights || !entry->kind->backward_weight)
+            HB_TRY(run_weight(tape, entry));
+    }
+    return HB_OK;
+}
+
+hb_status hb_tape_backward_weight(struct hb_tape *tape, int64_t begin, int64_t end)
+{
+    for (int64_t i = end - 1; i >= begin; i--)
+        HB_TRY(run_weight(tape, &tape->entries[i]));
+    return HB_OK;
+}
+
+static struct hb_tensor tensor_of(const struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+                                  void *data)
+{
+    struct hb_tensor t = {
+        .data = data, .home = tape->context, .dtype = dtype, .rank = rank, .shape = {1, 1, 1, 1, 1, 1}};
+    for (int d = 0; d < rank; d++)
+        t.shape[d] = shape[d];
+    return t;
+}
+
+hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+                          struct hb_buffer **buffer, struct hb_tensor *out)
+{
+    struct hb_tensor t = tensor_of(tape, dtype, rank, shape, NULL);
+    HB_TRY(hb_pool_take(&tape->pool, hb_tensor_bytes(&t), buffer));
+    t.data = (*buffer)->data;
+    *out = t;
+    return HB_OK;
+}
+
+hb_status hb_var_create(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+                        struct hb_var **out)
+{
+    struct hb_var *var = calloc(1, sizeof *var);
+    if (!var)
+        return HB_FAIL(HB_EMEMORY, "out of memory for a variable");
+    hb_status status = hb_tape_scratch(tape, dtype, rank, shape, &var->buffer, &var->value);
+    if (status != HB_OK) {
+        free(var);
+        return status;
+    }
+    var->references = 1;
+    tape->live_vars++;
+    *out = var;
+    return HB_OK;
+}
+
+hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry_kind *kind, int in_count,
+                         struct hb_var *const *in, int out_count, struct hb_var *const *out,
+                         struct hb_entry **entry)
+{
+    *entry = NULL;
+    if (!hb_tape_recording(tape))
+        return HB_OK;
+    if (tape->entry_count == tape->entry_capacity) {
+        int64_t capacity = tape->entry_capacity ? 2 * tape->entry_capacity : 64;
+        struct hb_entry *grown = realloc(tape->entries, (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return HB_FAIL(HB_EMEMORY, "out of memory for the tape");
+        tape->entries = grown;
+        tape->entry_capacity = capacity;
+    }
+    struct hb_entry *e = &tape->entries[tape->entry_count++];
+    *e = (struct hb_entry){.kind = kind, .in_count = in_count, .out_count = out_count};
+    for (int i = 0; i < in_count; i++)
+        e->in[i] = hb_var_share(in[i]);
+    for (int i = 0; i < out_count; i++)
+        e->out[i] = hb_var_share(out[i]);
+    *entry = e;
+    return HB_OK;
+}
+
+void hb_entry_save(struct hb_entry *entry, struct hb_buffer *buffer)
+{
+    entry->saved[entry->saved_count++] = buffer;
+}
+
+hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
+                             struct hb_tensor *grad)
+{
+    return hb_tape_scratch(tape, var->value.dtype, var->value.rank, var->value.shape, buffer, grad);
+}
+
+hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer)
+{
+    struct hb_tensor mine = var->value;
+    mine.data = buffer->data;
+    if (++var->contributions > 2)
+        return HB_FAIL(HB_EINTERNAL, "a value has more than two consumers; make them one entry of the tape");
+    if (!var->grad_buffer) {
+        var->grad = mine;
+        var->grad_buffer = buffer;
+        return HB_OK;
+    }
+    /* Either buffer may be shared with another variable; add into one that is not. */
+    struct hb_buffer *into;
+    if (buffer->references == 1)
+        into = hb_buffer_share(buffer);
+    else if (var->grad_buffer->references == 1)
+        into = hb_buffer_share(var->grad_buffer);
+    else
+        HB_TRY(hb_pool_take(&tape->pool, hb_tensor_bytes(&mine), &into));
+    struct hb_tensor sum = mine;
+    sum.data = into->data;
+    HB_TRY(hb_add(tape->context, &(struct hb_add_args){.a = mine, .b = var->grad, .out = sum}));
+    hb_pool_drop(&tape->pool, buffer);
+    hb_pool_drop(&tape->pool, var->grad_buffer);
+    var->grad_buffer = into;
+    var->grad = sum;
+    return HB_OK;
+}

@@ -1,0 +1,106 @@
+/* The tape: what a microbatch's forward pass did, so that it can be undone in
+ * reverse. Backward is written once per op, in two entries: the gradient of the
+ * inputs, and the gradient of the weights, which may be run later (the W part
+ * of zero-bubble schedules).
+ *
+ * Values are variables. Their memory comes from a pool and is reference-counted:
+ * the block that made a variable drops it when its forward pass no longer needs
+ * it; an entry keeps what its backward needs, and drops it when that has run.
+ *
+ * Where gradients meet (numerics.md rule 2): consumers in forward program order,
+ * the first starts the sum, fp32. A variable has at most two consumers, so that
+ * the order in which the tape meets them cannot matter: a + b is b + a. Layers
+ * where more meet (q, k, v; the expert layer) are one entry, which knows its order. */
+#ifndef HB_TAPE_TAPE_H
+#define HB_TAPE_TAPE_H
+
+#include "tape/gradients.h"
+
+struct hb_var {
+    struct hb_tensor value;
+    struct hb_buffer *buffer; /* of value; NULL: the memory is somebody else's */
+    int references;
+    struct hb_tensor grad;
+    struct hb_buffer *grad_buffer; /* NULL: no contribution yet */
+    int contributions;
+};
+
+enum { HB_ENTRY_VARS_MAX = 4, HB_ENTRY_SAVED_MAX = 16 };
+
+struct hb_tape;
+struct hb_entry;
+
+/* An op's two backward entries. */
+struct hb_entry_kind {
+    const char *name;
+    hb_status (*backward_input)(struct hb_tape *tape, struct hb_entry *entry);
+    hb_status (*backward_weight)(struct hb_tape *tape, struct hb_entry *entry); /* NULL: no weights */
+};
+
+struct hb_entry {
+    const struct hb_entry_kind *kind;
+    struct hb_var *in[HB_ENTRY_VARS_MAX];  /* gradients flow to these; referenced */
+    struct hb_var *out[HB_ENTRY_VARS_MAX]; /* from these; referenced */
+    struct hb_param *param[HB_ENTRY_VARS_MAX];
+    int in_count, out_count, param_count;
+    struct hb_buffer *saved[HB_ENTRY_SAVED_MAX]; /* what backward needs besides */
+    int saved_count;
+    struct hb_tensor tensor[HB_ENTRY_SAVED_MAX]; /* views, the op's own numbering */
+    float number[2];
+    const void *extra; /* the op's own; owned by the block */
+    void *carry;       /* what goes with the microbatch; owned by the carry */
+    bool input_done, weight_done;
+};
+
+struct hb_tape {
+    struct hb_context *context;
+    struct hb_pool pool;
+    struct hb_gradients *gradients; /* where weight gradients go; NULL: forward only */
+    int64_t microbatch;             /* number of the microbatch in its step */
+    struct hb_entry *entries;
+    int64_t entry_count, entry_capacity;
+    int64_t live_vars; /* for tests: must be 0 after a complete backward */
+};
+
+void hb_tape_init(struct hb_tape *tape, struct hb_context *context);
+void hb_tape_release(struct hb_tape *tape);
+
+/* Starts a microbatch. Without gradients nothing is recorded. Whatever an
+ * earlier, failed microbatch left is dropped. */
+void hb_tape_begin(struct hb_tape *tape, struct hb_gradients *gradients, int64_t microbatch);
+bool hb_tape_recording(const struct hb_tape *tape);
+
+/* Runs backward_input of entries [begin, end) from the last to the first, and
+ * with `weights` each one's backward_weight right after it. */
+HB_MUST_USE hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t end, bool weights);
+/* The postponed weight entries of [begin, end), from the last to the first. */
+HB_MUST_USE hb_status hb_tape_backward_weight(struct hb_tape *tape, int64_t begin, int64_t end);
+
+/* --- for ops --- */
+
+/* A variable with fresh memory, one reference (the caller's). */
+HB_MUST_USE hb_status hb_var_create(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+                                    struct hb_var **out);
+struct hb_var *hb_var_share(struct hb_var *var);
+void hb_var_drop(struct hb_tape *tape, struct hb_var *var);
+
+/* A new entry; NULL when the tape does not record. References are taken on
+ * `in` and `out`. (Out of memory is an error.) */
+HB_MUST_USE hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry_kind *kind, int in_count,
+                                     struct hb_var *const *in, int out_count, struct hb_var *const *out,
+                                     struct hb_entry **entry);
+/* Takes over a reference on `buffer` for the entry's backward. */
+void hb_entry_save(struct hb_entry *entry, struct hb_buffer *buffer);
+
+/* Memory for a gradient contribution to `var`, shaped as its value. The first
+ * contribution is written to it with STORE; hb_var_contribute then hands it
+ * over, adding it to an earlier one if there is one. */
+HB_MUST_USE hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
+                                         struct hb_tensor *grad);
+HB_MUST_USE hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer);
+
+/* Temporary tensors of the pool. */
+HB_MUST_USE hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+                                      struct hb_buffer **buffer, struct hb_tensor *out);
+
+#endif

@@ -1,0 +1,67 @@
+/* From folded gradients to new parameters: finite check, norm, clip, AdamW,
+ * selection bias, digest (numerics.md rules 20 to 22).
+ *
+ * The scalars that steer the step (found, norm, factor) stay on the backend;
+ * the host reads them once, as the step's verdict. */
+#ifndef HB_TRAIN_OPTIMIZER_H
+#define HB_TRAIN_OPTIMIZER_H
+
+#include "core/hash.h"
+#include "model/model.h"
+#include "train/schedule.h"
+
+enum hb_decay { HB_DECAY_MATRICES, HB_DECAY_ALL };
+
+struct hb_optimizer_config {
+    struct hb_schedule schedule;
+    double beta1, beta2, eps;
+    double weight_decay;
+    enum hb_decay decay;
+    double clip; /* 0: no clipping */
+};
+
+/* A logical tensor in bytewise order of names. */
+struct hb_logical {
+    char *name;
+    int64_t param; /* index in the model's list */
+    int64_t group; /* part of a stack */
+    int64_t count; /* elements */
+    int64_t first_chunk; /* in chunk_hash */
+};
+
+struct hb_optimizer {
+    struct hb_context *context;
+    struct hb_model *model;
+    struct hb_optimizer_config config;
+    struct hb_logical *logical; /* by name, trained or not */
+    int64_t logical_count;
+    int64_t *first_logical, *first_chunk; /* per parameter, in the model's order */
+    struct hb_tensor squares;    /* fp64, in the model's order, trained ones */
+    struct hb_tensor order;      /* i32: places in `squares`, by name */
+    struct hb_tensor chunk_hash; /* i64, in the model's order */
+    struct hb_tensor found, norm, coef;
+    int64_t applied; /* updates so far */
+};
+
+struct hb_verdict {
+    bool skipped; /* a gradient was not finite: nothing changed */
+    double grad_norm; /* before clipping, unscaled */
+    double learning_rate;
+};
+
+HB_MUST_USE hb_status hb_optimizer_init(struct hb_optimizer *optimizer, struct hb_model *model,
+                                        const struct hb_optimizer_config *config);
+void hb_optimizer_release(struct hb_optimizer *optimizer);
+
+/* One update from the roots in param->use[0].root. `counts` i64 [L,E] of the
+ * whole step, for balance `bias` (data NULL: none). `digest`: also make the
+ * chunk hashes. */
+HB_MUST_USE hb_status hb_optimizer_step(struct hb_optimizer *optimizer, float scale, struct hb_tensor counts,
+                                        bool digest, struct hb_verdict *verdict);
+
+/* The digest of all parameters. `fresh`: hash them all now; otherwise use what
+ * the last update with `digest` left. */
+HB_MUST_USE hb_status hb_optimizer_digest(struct hb_optimizer *optimizer, bool fresh,
+                                          char text[HB_DIGEST_TEXT + 1]);
+
+#endif

@@ -1,0 +1,50 @@
+/* One training step: a pure function of (model, optimizer state, microbatches).
+ *
+ * For every microbatch forward and backward; gradients folded along the
+ * canonical tree; then the optimizer. Losses are reported, folded in fp64, and
+ * do not feed back. */
+#ifndef HB_TRAIN_STEP_H
+#define HB_TRAIN_STEP_H
+
+#include "train/optimizer.h"
+
+struct hb_stepper {
+    struct hb_context *context;
+    struct hb_model *model;
+    struct hb_optimizer *optimizer;
+    struct hb_tape tape;
+    struct hb_gradients gradients;
+    struct hb_carry carry;
+    int64_t microbatches;      /* M, the most of a step */
+    struct hb_tensor losses;   /* fp64 [M]: sum of CE of each microbatch */
+    struct hb_tensor aux;      /* fp32 [M, L] */
+    struct hb_tensor z;        /* fp64 [M, L]: sum of squared lse */
+    struct hb_tensor counts;   /* i64 [L, E] of the step */
+    int64_t *counts_host;      /* [L * E] of the last step */
+};
+
+struct hb_step_report {
+    double loss; /* mean cross-entropy over the step's labels, nats */
+    double aux;  /* mean over microbatches of the balance loss (layers added); 0 if there is none */
+    double z;    /* the same of the z-loss */
+    int64_t tokens, labels;
+    struct hb_verdict verdict;
+    char digest[HB_DIGEST_TEXT + 1]; /* "" if not asked for */
+};
+
+/* For steps of up to `microbatches` microbatches of up to `tokens` rows. */
+HB_MUST_USE hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model,
+                                      struct hb_optimizer *optimizer, int64_t microbatches, int64_t tokens);
+void hb_stepper_release(struct hb_stepper *stepper);
+
+/* `scale` is the loss scale, a power of two (1 in fp32). Refused when the step
+ * has no label at all. */
+HB_MUST_USE hb_status hb_step(struct hb_stepper *stepper, const struct hb_batch *batches, int64_t microbatches,
+                              float scale, bool digest, struct hb_step_report *report);
+
+/* Sum of the cross-entropy and number of labels of microbatches; nothing is
+ * trained. */
+HB_MUST_USE hb_status hb_step_evaluate(struct hb_stepper *stepper, const struct hb_batch *batches,
+                                       int64_t microbatches, double *loss_sum, int64_t *labels);
+
+#endif

@@ -1,0 +1,132 @@
+/* finite: every place and every kind of number, all storage types, bits, refusals. */
+#include <math.h>
+
+#include "ops/harness.h"
+#include "ref/backend.h"
+
+struct finite_case {
+    int64_t n, at; /* at < 0: nothing is wrong */
+    float value;
+    int32_t before;
+};
+
+static void run(struct hb_context *context, const void *data, struct th_outputs *out)
+{
+    const struct finite_case *c = data;
+    float *x = th_numbers(TH_LARGE, 1, c->n);
+    if (c->at >= 0)
+        x[c->at] = c->value;
+    struct hb_finite_args args = {
+        .x = th_1d(context, HB_F32, c->n, x),
+        .found = th_1d(context, HB_I32, 1, &c->before),
+    };
+    TH_OK(hb_finite(context, &args));
+    th_keep(out, context, "found", args.found);
+    th_free(context, &args.x);
+    th_free(context, &args.found);
+    free(x);
+}
+
+static int32_t found_on(struct hb_context *context, struct hb_tensor x, int32_t before)
+{
+    int32_t found;
+    struct hb_finite_args args = {.x = x, .found = th_1d(context, HB_I32, 1, &before)};
+    TH_OK(hb_finite(context, &args));
+    TH_OK(hb_copy_out(context, &found, args.found));
+    th_free(context, &args.found);
+    return found;
+}
+
+static void test_bits(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {0, 1, 31, 33, 8191, 8192, 8193, 100003};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int64_t n = sizes[s];
+        th_same_bits_everywhere("finite", run, &(struct finite_case){n, -1, 0, 0});
+        th_same_bits_everywhere("finite", run, &(struct finite_case){n, -1, 0, 1});
+        if (n == 0)
+            continue;
+        th_same_bits_everywhere("not finite", run, &(struct finite_case){n, 0, NAN, 0});
+        th_same_bits_everywhere("not finite", run, &(struct finite_case){n, n - 1, -INFINITY, 0});
+        th_same_bits_everywhere("not finite", run, &(struct finite_case){n, n / 2, INFINITY, 1});
+    }
+}
+
+/* One number of each kind at each place of a small tensor. */
+static void check_storage(struct hb_context *context, enum hb_dtype dtype, const void *wrong, const void *fine,
+                          int count)
+{
+    enum { n = 5 };
+    size_t size = hb_dtype_size(dtype);
+    for (int k = 0; k < count; k++)
+        for (int at = 0; at < n; at++) {
+            char raw[n * 8] = {0};
+            struct hb_tensor x = th_1d(context, dtype, n, NULL);
+            memcpy(raw + (size_t)at * size, (const char *)fine + (size_t)k * size, size);
+            TH_OK(hb_copy_in(context, x, raw));
+            assert_int_equal(found_on(context, x, 0), 0);
+            assert_int_equal(found_on(context, x, 1), 1);
+            memcpy(raw + (size_t)at * size, (const char *)wrong + (size_t)k * size, size);
+            TH_OK(hb_copy_in(context, x, raw));
+            assert_int_equal(found_on(context, x, 0), 1);
+            th_free(context, &x);
+        }
+}
+
+static void test_storage(void **state)
+{
+    (void)state;
+    /* infinity, -infinity, NaN with the smallest payload; largest, least denormal, -0 */
+    static const uint32_t wrong32[] = {0x7f800000, 0xff800000, 0x7f800001};
+    static const uint32_t fine32[] = {0x7f7fffff, 0x00000001, 0x80000000};
+    static const uint16_t wrong_bf16[] = {0x7f80, 0xff80, 0x7f81}, fine_bf16[] = {0x7f7f, 0x0001, 0x8000};
+    static const uint16_t wrong_f16[] = {0x7c00, 0xfc00, 0x7c01}, fine_f16[] = {0x7bff, 0x0001, 0x8000};
+    static const uint64_t wrong64[] = {0x7ff0000000000000, 0xfff0000000000000, 0x7ff0000000000001};
+    static const uint64_t fine64[] = {0x7fefffffffffffff, 0x0000000000000001, 0x8000000000000000};
+    struct hb_context context;
+    TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
+    check_storage(&context, HB_F32, wrong32, fine32, 3);
+    check_storage(&context, HB_BF16, wrong_bf16, fine_bf16, 3);
+    check_storage(&context, HB_F16, wrong_f16, fine_f16, 3);
+    hb_context_close(&context);
+    th_open_double(&context);
+    check_storage(&context, HB_F64, wrong64, fine64, 3);
+    hb_context_close(&context);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct hb_context context;
+    TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
+    struct hb_finite_args good = {
+        .x = th_1d(&context, HB_F32, 3, NULL),
+        .found = th_1d(&context, HB_I32, 1, NULL),
+    };
+    struct hb_finite_args args = good;
+    args.x.dtype = HB_I32;
+    assert_int_equal(hb_finite(&context, &args), HB_ESHAPE);
+    args = good;
+    args.found.dtype = HB_F32;
+    assert_int_equal(hb_finite(&context, &args), HB_ESHAPE);
+    args = good;
+    args.found.shape[0] = 2;
+    assert_int_equal(hb_finite(&context, &args), HB_ESHAPE);
+    args = good;
+    args.x.home = NULL;
+    assert_int_equal(hb_finite(&context, &args), HB_EARGUMENT);
+    th_free(&context, &good.x);
+    th_free(&context, &good.found);
+    hb_context_close(&context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
