@@ -1,17 +1,15 @@
 #include "cli/data.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/options.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "data/build.h"
 #include "data/tokenizer.h"
-
-enum { DONE = 0, FAILED = 1, WRONG_USAGE = 2 };
 
 static const char data_help[] =
     "usage: hornbook data build --tokenizer PATH --output PREFIX [option...] INPUT...\n"
@@ -36,13 +34,6 @@ static const char build_help[] =
     "  --skip-invalid     leave out documents that are not UTF-8 and lines that are\n"
     "                     no records, and count them, instead of failing\n"
     "  --help             this text\n";
-
-static int usage_error(const char *format, const char *word)
-{
-    hb_log(HB_LOG_ERROR, format, word);
-    hb_log(HB_LOG_INFO, "try 'hornbook data build --help'");
-    return WRONG_USAGE;
-}
 
 static hb_status encode(const void *context, const unsigned char *text, size_t size, struct hb_ids *ids)
 {
@@ -121,73 +112,41 @@ cleanup:
 
 static int build_command(int argc, char **argv)
 {
-    enum { TOKENIZER = 1, OUTPUT, HELD_OUT, SKIP_INVALID, HELP };
-    static const struct option known[] = {{"tokenizer", required_argument, NULL, TOKENIZER},
-                                          {"output", required_argument, NULL, OUTPUT},
-                                          {"held-out", required_argument, NULL, HELD_OUT},
-                                          {"skip-invalid", no_argument, NULL, SKIP_INVALID},
-                                          {"help", no_argument, NULL, HELP},
-                                          {NULL, 0, NULL, 0}};
     struct hb_build_options options = {.held_out = 0.01, .progress = show_progress};
     const char *tokenizer = NULL;
-    optind = 0; /* glibc: begin anew, whoever parsed before */
-    opterr = 0;
-    for (;;) {
-        int option = getopt_long(argc, argv, ":", known, NULL);
-        if (option == -1)
-            break;
-        char *end;
-        switch (option) {
-        case TOKENIZER:
-            tokenizer = optarg;
-            break;
-        case OUTPUT:
-            options.prefix = optarg;
-            break;
-        case HELD_OUT:
-            options.held_out = strtod(optarg, &end);
-            if (end == optarg || *end || !(options.held_out >= 0 && options.held_out <= 0.5))
-                return usage_error("--held-out must be a number from 0 to 0.5, not '%s'", optarg);
-            break;
-        case SKIP_INVALID:
-            options.source.skip_invalid = true;
-            break;
-        case HELP:
-            fputs(build_help, stdout);
-            return DONE;
-        case ':':
-            return usage_error("%s needs a value", argv[optind - 1]);
-        default: {
-            const char letter[] = {'-', (char)optopt, '\0'};
-            return usage_error("unknown option %s", optopt > ' ' ? letter : argv[optind - 1]);
-        }
-        }
-    }
+    const struct hb_option known[] = {
+        {"--tokenizer", HB_OPTION_TEXT, &tokenizer, 0, 0},
+        {"--output", HB_OPTION_TEXT, &options.prefix, 0, 0},
+        {"--held-out", HB_OPTION_NUMBER, &options.held_out, 0, 0.5},
+        {"--skip-invalid", HB_OPTION_FLAG, &options.source.skip_invalid, 0, 0},
+    };
+    int rest, code;
+    if (!hb_options_read(argc, argv, known, sizeof known / sizeof *known, build_help, &rest, &code))
+        return code;
     if (!tokenizer)
-        return usage_error("%s is missing", "--tokenizer");
-    if (!options.prefix)
-        return usage_error("%s is missing", "--output");
-    if (optind == argc)
-        return usage_error("%s is missing: name at least one file or folder", "INPUT");
-    options.source.inputs = (const char *const *)argv + optind;
-    options.source.input_count = (size_t)(argc - optind);
-    if (build(tokenizer, &options) == HB_OK)
-        return DONE;
-    hb_progress_end();
-    hb_log(HB_LOG_ERROR, "%s", hb_error());
-    return FAILED;
+        return hb_wrong_usage(argv[0], "--tokenizer is missing");
+    if (!options.prefix || !options.prefix[0])
+        return hb_wrong_usage(argv[0], "--output is missing");
+    if (rest == 0)
+        return hb_wrong_usage(argv[0], "name at least one file or folder");
+    options.source.inputs = (const char *const *)argv + 1;
+    options.source.input_count = (size_t)rest;
+    return hb_finish(argv[0], build(tokenizer, &options));
 }
 
 int hb_cli_data(int argc, char **argv)
 {
-    if (argc >= 2 && strcmp(argv[1], "build") == 0)
+    if (argc >= 2 && strcmp(argv[1], "build") == 0) {
+        static char name[] = "data build";
+        argv[1] = name; /* what messages begin with */
         return build_command(argc - 1, argv + 1);
-    if (argc >= 2 && strcmp(argv[1], "--help") == 0) {
+    }
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         fputs(data_help, stdout);
-        return DONE;
+        return HB_CLI_DONE;
     }
     if (argc >= 2)
-        return usage_error("unknown command 'data %s'", argv[1]);
+        return hb_wrong_usage("data", "unknown command '%s'", argv[1]);
     fputs(data_help, stderr);
-    return WRONG_USAGE;
+    return HB_CLI_WRONG_USAGE;
 }

@@ -69,16 +69,20 @@ static inline vec row_sum(const float *p)
     return vec_add(vec_add(t[0], t[2]), vec_add(t[1], t[3]));
 }
 
-/* Scores to P for the VEC_WIDTH queries from column c on, of which the first
- * `rows` keys are seen by any; moves m and l on, leaves the old sums' factor in a.
+/* The first register in which row j is seen by a query. */
+static inline int64_t first_seen(int64_t from, int64_t j, bool diagonal)
+{
+    return diagonal ? larger(from, j / VEC_WIDTH * VEC_WIDTH) : from;
+}
+
+/* Largest score so far of each query of the register at column c, over rows
+ * 0 .. rows - 1.
  *
  * vec_max passes over a NaN where ref takes it for the maximum. Either way the
  * query's p of that key, and so all of O and lse, are NaN. */
-static inline void softmax(struct queries *q, float *s, int64_t c, int64_t rows)
+static inline vec highest(const float *s, int64_t c, int64_t rows, vec m)
 {
-    vec high[4];
-    for (int i = 0; i < 4; i++)
-        high[i] = vec_load(q->m + c);
+    vec high[4] = {m, m, m, m};
     int64_t j = 0;
     for (; j + 4 <= rows; j += 4)
         UNROLL
@@ -86,23 +90,43 @@ static inline void softmax(struct queries *q, float *s, int64_t c, int64_t rows)
             high[i] = vec_max(vec_load(s + (j + i) * TILE + c), high[i]);
     for (; j < rows; j++)
         high[0] = vec_max(vec_load(s + j * TILE + c), high[0]);
-    high[0] = vec_max(vec_max(high[0], high[1]), vec_max(high[2], high[3]));
+    return vec_max(vec_max(high[0], high[1]), vec_max(high[2], high[3]));
+}
 
-    float m[VEC_WIDTH], shift[VEC_WIDTH];
-    vec_store(m, high[0]);
-    for (int i = 0; i < VEC_WIDTH; i++) {
-        shift[i] = m[i] == -INFINITY ? 0.0f : m[i];
-        q->a[c + i] = hb_expf(q->m[c + i] - shift[i]);
-        q->m[c + i] = m[i];
+/* Scores of `keys` keys and the queries of columns [from, to) become P; moves m
+ * and l on and leaves the factor of what was before in a. Each step goes over
+ * all queries, so that no step waits for the end of the one before. */
+static void softmax(struct queries *q, float *s, int64_t keys, int64_t from, int64_t to, bool diagonal)
+{
+    for (int64_t j = 0; diagonal && j < keys; j++) {
+        int64_t c = j / VEC_WIDTH * VEC_WIDTH;
+        for (int64_t i = 0; i < VEC_WIDTH; i++)
+            s[j * TILE + c + i] = c + i < j ? -INFINITY : s[j * TILE + c + i];
     }
-    for (j = 0; j < rows; j++) {
-        float *p = s + j * TILE + c;
-        for (int i = 0; i < VEC_WIDTH; i++)
-            p[i] = hb_expf(p[i] - shift[i]);
+    float shift[TILE];
+    for (int64_t c = from; c < to; c += VEC_WIDTH) {
+        vec before = vec_load(q->m + c);
+        vec_store(q->m + c, highest(s, c, diagonal ? smaller(keys, c + VEC_WIDTH) : keys, before));
+        vec_store(q->a + c, before);
     }
-    for (; j < TILE; j++)
-        vec_store(s + j * TILE + c, vec_zero());
-    vec_store(q->l + c, vec_fma(vec_load(q->a + c), vec_load(q->l + c), row_sum(s + c)));
+    for (int64_t i = from; i < to; i++) {
+        shift[i] = q->m[i] == -INFINITY ? 0.0f : q->m[i];
+        q->a[i] = hb_expf(q->a[i] - shift[i]);
+    }
+    for (int64_t j = 0; j < keys; j++) {
+        float *p = s + j * TILE;
+        int64_t c = first_seen(from, j, diagonal);
+        for (int64_t i = from; i < c; i++)
+            p[i] = 0.0f;
+        for (; c < to; c += VEC_WIDTH)
+            for (int64_t i = 0; i < VEC_WIDTH; i++)
+                p[c + i] = hb_expf(p[c + i] - shift[c + i]);
+    }
+    for (int64_t j = keys; j < TILE; j++)
+        for (int64_t c = from; c < to; c += VEC_WIDTH)
+            vec_store(s + j * TILE + c, vec_zero());
+    for (int64_t c = from; c < to; c += VEC_WIDTH)
+        vec_store(q->l + c, vec_fma(vec_load(q->a + c), vec_load(q->l + c), row_sum(s + c)));
 }
 
 INLINE void output_rows(int n, const float *p, const float *v, const float *a, int64_t width, int64_t common,
@@ -138,13 +162,7 @@ static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float 
     int64_t keys = diagonal ? q->hi : TILE;
     int64_t from = q->lo / VEC_WIDTH * VEC_WIDTH, to = whole(q->hi);
     tile_scores(w->k, whole(D), q->qt, TILE, D, scale, keys, from, to, diagonal, w->s);
-    for (int64_t c = from; c < to; c += VEC_WIDTH) {
-        int64_t rows = diagonal ? smaller(keys, c + VEC_WIDTH) : keys;
-        for (int64_t j = c + 1; diagonal && j < rows; j++)
-            for (int64_t i = 0; i < VEC_WIDTH; i++)
-                w->s[j * TILE + c + i] = c + i < j ? -INFINITY : w->s[j * TILE + c + i];
-        softmax(q, w->s, c, rows);
-    }
+    softmax(q, w->s, keys, from, to, diagonal);
     output(q, w->s, w->v, whole(D), diagonal);
 }
 

@@ -155,13 +155,15 @@ static inline void tile_scores(const float *a, int64_t lda, const float *b, int6
     }
 }
 
-/* Row-major copy [rows, width] of rows that lie `stride` apart, zeros beyond D. */
+/* Row-major copy [rows,width] of rows that lie `stride` apart, zeros beyond D. */
 static inline void tile_copy(const float *from, int64_t stride, int64_t rows, int64_t D, float *to, int64_t width)
 {
-    for (int64_t r = 0; r < rows; r++) {
-        memcpy(to + r * width, from + r * stride, (size_t)D * sizeof *to);
-        for (int64_t d = D; d < width; d++)
-            to[r * width + d] = 0.0f;
+    int64_t full = D / VEC_WIDTH * VEC_WIDTH;
+    for (int64_t r = 0; r < rows; r++, from += stride, to += width) {
+        for (int64_t d = 0; d < full; d += VEC_WIDTH)
+            vec_store(to + d, vec_load(from + d));
+        for (int64_t d = full; d < width; d++)
+            to[d] = d < D ? from[d] : 0.0f;
     }
 }
 

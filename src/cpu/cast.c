@@ -74,7 +74,8 @@ static void cast_block(const struct hb_cast_args *args, int64_t begin, int64_t n
 {
     float block[BLOCK];
     if (args->x.dtype == HB_F64 && args->out.dtype == HB_F64) {
-        memcpy((double *)args->out.data + begin, (const double *)args->x.data + begin, (size_t)n * sizeof(double));
+        memcpy((double *)args->out.data + begin, (const double *)args->x.data + begin,
+               (size_t)n * sizeof(double));
         return;
     }
     const float *wide = block;
@@ -92,7 +93,7 @@ hb_status HB_CPU(cast)(struct hb_context *context, const struct hb_cast_args *ar
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t block = 0; block < (n + BLOCK - 1) / BLOCK; block++) {
         int64_t begin = block * BLOCK;
-        cast_block(args, begin, n - begin < BLOCK ? n - begin : BLOCK);
+        cast_block(args, begin, hb_at_most(n - begin, BLOCK));
     }
     return HB_OK;
 }

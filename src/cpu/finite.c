@@ -27,7 +27,7 @@ hb_status HB_CPU(finite)(struct hb_context *context, const struct hb_finite_args
         int64_t begin = block * BLOCK;
         if (__atomic_load_n(&found, __ATOMIC_RELAXED))
             continue;
-        if (!all_finite(x + begin, n - begin < BLOCK ? n - begin : BLOCK))
+        if (!all_finite(x + begin, hb_at_most(n - begin, BLOCK)))
             __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
     }
     if (found)

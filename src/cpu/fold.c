@@ -11,7 +11,8 @@ static inline bool is_present(const int32_t *flags, int64_t part)
 }
 
 /* Elements [begin, end) of one part. */
-static void merge_part(float *restrict left, const float *restrict right, int64_t begin, int64_t end, bool both)
+static void merge_part(float *restrict left, const float *restrict right, int64_t begin, int64_t end,
+                       bool both)
 {
     if (both)
         for (int64_t i = begin; i < end; i++)
@@ -23,15 +24,16 @@ static void merge_part(float *restrict left, const float *restrict right, int64_
 /* Shares are ranges of elements, since a tensor may be one large part or many small ones. */
 hb_status HB_CPU(fold_merge)(struct hb_context *context, const struct hb_fold_merge_args *args)
 {
-    int64_t G = args->left.shape[0], n = hb_tensor_count(&args->left), each = G ? n / G : 0;
     const int32_t *right_present = args->right_present.data;
     int32_t *left_present = args->left_present.data;
+    int64_t G = left_present ? args->left.shape[0] : 1; /* without flags all parts are one */
+    int64_t n = hb_tensor_count(&args->left), each = G ? n / G : 0;
     int parts = hb_row_threads(context, n);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         int64_t begin = n * part / parts, end = n * (part + 1) / parts;
         while (begin < end) {
-            int64_t g = begin / each, stop = (g + 1) * each < end ? (g + 1) * each : end;
+            int64_t g = begin / each, stop = hb_at_most((g + 1) * each, end);
             if (is_present(right_present, g))
                 merge_part(args->left.data, args->right.data, begin, stop, is_present(left_present, g));
             begin = stop;

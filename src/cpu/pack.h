@@ -6,38 +6,52 @@
 
 #include "cpu/tile.h"
 
-/* A square of VEC_WIDTH rows, transposed: to[p TILE_COLUMNS + row] = from[row ld + p].
- * The registers take 4 columns of all rows, row 4 l + r in part l of register r,
- * so that one transposition of 4 x 4 inside the parts is all there is to do. */
+/* A square of VEC_WIDTH rows, transposed: to[p TILE_COLUMNS + row] = from[row ld + p]. */
 #if VEC_WIDTH == 16
 
-static inline __m512 pack_quarters(const float *from, ptrdiff_t ld)
+static inline __m512 pack_low_pairs(__m512 a, __m512 b)
 {
-    __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(from));
-    x = _mm512_insertf32x4(x, _mm_loadu_ps(from + 4 * ld), 1);
-    x = _mm512_insertf32x4(x, _mm_loadu_ps(from + 8 * ld), 2);
-    return _mm512_insertf32x4(x, _mm_loadu_ps(from + 12 * ld), 3);
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
 }
 
+static inline __m512 pack_high_pairs(__m512 a, __m512 b)
+{
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+
+/* Whole rows are read at once: with rows a power of two apart, all 16 lines lie
+ * in one set of the level-1 cache, which would lose them before a second look. */
 static inline void pack_square(const float *from, ptrdiff_t ld, float *to)
 {
-    for (int q = 0; q < 16; q += 4) {
-        __m512 x0 = pack_quarters(from + q, ld), x1 = pack_quarters(from + ld + q, ld);
-        __m512 x2 = pack_quarters(from + 2 * ld + q, ld), x3 = pack_quarters(from + 3 * ld + q, ld);
-        __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(x0, x1));
-        __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(x0, x1));
-        __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(x2, x3));
-        __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(x2, x3));
-        float *t = to + q * TILE_COLUMNS;
-        vec_store(t, _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23)));
-        vec_store(t + TILE_COLUMNS, _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23)));
-        vec_store(t + 2 * TILE_COLUMNS, _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23)));
-        vec_store(t + 3 * TILE_COLUMNS, _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23)));
+    __m512 x[16], y[16];
+    for (int i = 0; i < 16; i++)
+        x[i] = _mm512_loadu_ps(from + i * ld);
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        x[i] = pack_low_pairs(y[i], y[i + 2]);
+        x[i + 1] = pack_high_pairs(y[i], y[i + 2]);
+        x[i + 2] = pack_low_pairs(y[i + 1], y[i + 3]);
+        x[i + 3] = pack_high_pairs(y[i + 1], y[i + 3]);
+    }
+    /* x[4 g + c] now holds, in its four parts, columns c, 4 + c, 8 + c, 12 + c of rows 4 g .. 4 g + 3. */
+    for (int c = 0; c < 4; c++) {
+        __m512 even01 = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88), odd01 = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xdd);
+        __m512 even23 = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88);
+        __m512 odd23 = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xdd);
+        vec_store(to + c * TILE_COLUMNS, _mm512_shuffle_f32x4(even01, even23, 0x88));
+        vec_store(to + (4 + c) * TILE_COLUMNS, _mm512_shuffle_f32x4(odd01, odd23, 0x88));
+        vec_store(to + (8 + c) * TILE_COLUMNS, _mm512_shuffle_f32x4(even01, even23, 0xdd));
+        vec_store(to + (12 + c) * TILE_COLUMNS, _mm512_shuffle_f32x4(odd01, odd23, 0xdd));
     }
 }
 
 #elif VEC_WIDTH == 8
 
+/* Registers take 4 columns of all rows, row 4 l + r in half l of register r, so
+ * that one transposition of 4 x 4 inside the halves is all there is to do. */
 static inline __m256 pack_halves(const float *from, ptrdiff_t ld)
 {
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), _mm_loadu_ps(from + 4 * ld), 1);
@@ -110,6 +124,31 @@ static inline void pack_rows(const float *a, ptrdiff_t ld, int64_t rows, int64_t
 {
     for (int64_t i = 0; i < rows; i++)
         memcpy(tile + i * TILE_STRIDE, a + i * ld, (size_t)depth * sizeof *a);
+}
+
+/* Columns of a that lies [k,m], some tiles at once so that each row of memory is
+ * read in long runs: tile number t takes columns bound[t] to bound[t + 1],
+ *   tiles[t PACK_SLOT + p TILE_ROWS + i] = a[p ld + bound[t] + i].
+ * Whole registers are copied as far as `readable` floats from a on allow; each
+ * step overwrites what the one before it wrote too much. */
+enum {
+    PACK_WIDE = (TILE_ROWS + VEC_WIDTH - 1) / VEC_WIDTH * VEC_WIDTH,
+    PACK_SLOT = TILE_DEPTH * TILE_ROWS + 16,
+};
+
+static inline void pack_columns(const float *a, ptrdiff_t ld, const int64_t *bound, int64_t count, int64_t depth,
+                                int64_t readable, float *tiles)
+{
+    int64_t room = readable - bound[count - 1] - PACK_WIDE;
+    int64_t fast = room < 0 ? 0 : room / ld + 1 < depth ? room / ld + 1 : depth;
+    for (int64_t p = 0; p < fast; p++)
+        for (int64_t t = 0; t < count; t++)
+            for (int64_t i = 0; i < PACK_WIDE; i += VEC_WIDTH)
+                vec_store(tiles + t * PACK_SLOT + p * TILE_ROWS + i, vec_load(a + p * ld + bound[t] + i));
+    for (int64_t p = fast; p < depth; p++)
+        for (int64_t t = 0; t < count; t++)
+            memcpy(tiles + t * PACK_SLOT + p * TILE_ROWS, a + p * ld + bound[t],
+                   (size_t)(bound[t + 1] - bound[t]) * sizeof *a);
 }
 
 #endif

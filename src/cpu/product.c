@@ -20,7 +20,7 @@ enum {
     WIDE = 512,           /* columns of a block when there are many rows */
     NARROW = 128,         /* and when there are few */
     FEW_TILES = 10,       /* at most so many tiles of rows are few */
-    DIRECT_TILES = 2,     /* up to here b is read where it lies */
+    DIRECT_TILES = 10,     /* up to here b is read where it lies */
     DIRECT_DEPTH = 64,    /* up to here a of TN is read where it lies */
     TILES_AT_ONCE = 8,    /* of a of TN: longer runs of each row of memory */
     TOTAL_ROWS = 84 * 6,  /* rows of a finished sum that `add` must hold apart */
@@ -132,7 +132,7 @@ static void set_block(struct walk *w, int64_t i, int64_t j, int64_t p)
     w->p = p;
     w->rows = at_most(w->row_end - i, totals_apart(&w->group) ? TOTAL_ROWS : w->row_end - i);
     w->columns = at_most(w->column_end - j,
-                         equal_parts(w->column_end - w->column_begin, few_rows(w) ? NARROW : WIDE));
+                         equal_parts(w->column_end - w->column_begin, few_rows(w) && w->job->args->form == HB_PRODUCT_NT ? NARROW : WIDE));
     w->depth = at_most(w->group.k - p, TILE_DEPTH);
 }
 
@@ -196,7 +196,7 @@ struct space {
 
 enum {
     SPACE_B = WIDE * TILE_DEPTH,
-    SPACE_A = TILES_AT_ONCE * TILE_ROWS * TILE_DEPTH + TILE_ROWS * TILE_STRIDE,
+    SPACE_A = TILES_AT_ONCE * PACK_SLOT, /* more than TILE_ROWS * TILE_STRIDE */
     SPACE_EDGE = TILE_ROWS * TILE_COLUMNS,
     SPACE_TOTAL = TOTAL_ROWS * WIDE,
 };
@@ -218,6 +218,16 @@ static struct ahead ahead_b(const struct walk *w, int64_t slots)
     return ahead_of(v->b + w->p * v->ldb + w->j, w->columns, w->depth, v->ldb, slots);
 }
 
+/* The tiles of a that begin at row i of the block. */
+static struct ahead ahead_a(const struct walk *w, int64_t i, int64_t slots)
+{
+    const struct group *v = &w->group;
+    i += w->i;
+    if (w->job->args->form == HB_PRODUCT_TN)
+        return ahead_of(v->a + w->p * v->lda + i, TILES_AT_ONCE * TILE_ROWS, w->depth, v->lda, slots);
+    return ahead_of(v->a + i * v->lda + w->p, w->depth, TILE_ROWS, v->lda, slots);
+}
+
 static void run_edge(struct tile *t, int rows, int64_t columns, float *edge)
 {
     struct tile whole = *t;
@@ -232,24 +242,23 @@ static void run_edge(struct tile *t, int rows, int64_t columns, float *edge)
         }
 }
 
-/* Copies the tiles that begin at rows i of a into space->a and describes the first one. */
-static void take_a(const struct walk *w, int64_t i, int64_t rows, const struct space *space, struct tile *t)
+/* Makes `count` tiles of a, with rows from bound[0] on, ready for t; returns the
+ * distance from one tile to the next. */
+static int64_t take_a(const struct walk *w, const int64_t *bound, int64_t count, const struct space *space,
+                      struct tile *t)
 {
     const struct group *v = &w->group;
+    int64_t i = w->i + bound[0];
     t->a = space->a;
     if (w->job->args->form != HB_PRODUCT_TN) {
-        pack_rows(v->a + i * v->lda + w->p, v->lda, rows, w->depth, space->a);
-        return;
+        pack_rows(v->a + i * v->lda + w->p, v->lda, bound[count] - bound[0], w->depth, space->a);
+        return 0; /* one at a time */
     }
     t->by_k = true;
-    if (w->depth <= DIRECT_DEPTH) {
-        t->a = v->a + w->p * v->lda + i;
-        t->a_step = v->lda;
-        return;
-    }
-    t->a_step = rows;
-    for (int64_t p = 0; p < w->depth; p++)
-        memcpy(space->a + p * rows, v->a + (w->p + p) * v->lda + i, (size_t)rows * sizeof(float));
+    pack_columns(v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth,
+                 (v->k - w->p) * v->lda - w->i, space->a);
+    t->a_step = TILE_ROWS;
+    return PACK_SLOT;
 }
 
 /* All panels of the block for one tile of rows. */
@@ -301,23 +310,26 @@ static void run_block(const struct walk *w, const struct walk *next, const struc
     bool starts = fresh || (apart && w->p == 0), stream = w->job->stream && v->k <= TILE_DEPTH;
     t.end = !starts ? TILE_ADD : stream ? TILE_STREAM : TILE_STORE;
     int64_t at_once = transposed ? TILES_AT_ONCE : 1;
+    bool in_place = transposed && w->depth <= DIRECT_DEPTH;
     for (int64_t tile = 0; tile < tiles; tile += at_once) {
-        int64_t count = at_most(tiles - tile, at_once);
-        /* Tiles differ by at most one row: many small last tiles would be slow. */
-        int64_t begin = w->rows * tile / tiles, end = w->rows * (tile + count) / tiles;
-        take_a(w, w->i + begin, end - begin, space, &t);
-        if (!few_rows(w) && tile + count < tiles) {
-            int64_t slots = count * panels * (w->depth / 4);
-            ahead = transposed ? ahead_of(v->a + w->p * v->lda + w->i + end, TILES_AT_ONCE * TILE_ROWS, w->depth,
-                                          v->lda, slots)
-                               : ahead_of(v->a + (w->i + end) * v->lda + w->p, w->depth, TILE_ROWS, v->lda, slots);
-        }
+        int64_t count = at_most(tiles - tile, at_once), bound[TILES_AT_ONCE + 1];
+        /* Tiles differ by at most one row: a small last tile would be slow. */
+        for (int64_t s = 0; s <= count; s++)
+            bound[s] = w->rows * (tile + s) / tiles;
+        if (!few_rows(w) && tile + count < tiles && !in_place)
+            ahead = ahead_a(w, bound[count], count * panels * (w->depth / 4));
+        int64_t distance = in_place ? 0 : take_a(w, bound, count, space, &t);
         const float *a = t.a;
         for (int64_t s = 0; s < count; s++) {
-            int64_t first = w->rows * (tile + s) / tiles, last = w->rows * (tile + s + 1) / tiles;
-            t.a = a + (first - begin); /* of TN; else there is one tile */
-            t.out = out + first * out_row;
-            run_tile(w, &t, (int)(last - first), panel, panel_step, space);
+            if (in_place) {
+                t.by_k = true;
+                t.a = v->a + w->p * v->lda + w->i + bound[s];
+                t.a_step = v->lda;
+            } else {
+                t.a = a + s * distance;
+            }
+            t.out = out + bound[s] * out_row;
+            run_tile(w, &t, (int)(bound[s + 1] - bound[s]), panel, panel_step, space);
         }
     }
     if (apart && w->p + w->depth == v->k)

@@ -94,14 +94,16 @@ hb_status HB_CPU(rmsnorm_backward_weight)(struct hb_context *context,
     void *workspace;
     HB_TRY(hb_host_workspace(context, (size_t)(chunks * D) * sizeof(float), &workspace));
     float *sums = workspace;
-#pragma omp parallel num_threads(hb_row_threads(context, n * D))
+    int threads = hb_row_threads(context, n * D);
+    int64_t block = hb_column_block(D, chunks, threads);
+#pragma omp parallel num_threads(threads)
     {
 #pragma omp for collapse(2) schedule(static)
         for (int64_t c = 0; c < chunks; c++)
-            for (int64_t column = 0; column < D; column += HB_COLUMN_BLOCK) {
+            for (int64_t column = 0; column < D; column += block) {
                 int64_t row = c * HB_CHUNK_ROWS;
                 sum_chunk(x + row * D + column, rstd + row, dy + row * D + column,
-                          hb_at_most(n - row, HB_CHUNK_ROWS), D, hb_at_most(D - column, HB_COLUMN_BLOCK),
+                          hb_at_most(n - row, HB_CHUNK_ROWS), D, hb_at_most(D - column, block),
                           sums + c * D + column);
             }
 #pragma omp for schedule(static)

@@ -22,32 +22,32 @@ static void softmax(const float *logits, const float *bias, int64_t E, float *pr
     *lse = m + hb_logf(s);
 }
 
-/* The larger first; NaN last; equals stay in the order of their ids. */
-static inline bool ranks_before(float a, float b)
+/* A number whose order is the order of choice: the larger key first, NaN last,
+ * equals by their ids. Above are the bits of the key, folded so that integers
+ * order them as floats are ordered; below is the id, counted down. */
+static inline int64_t rank_of(float key, int64_t i)
 {
-    return a > b || (b != b && a == a);
+    int32_t bits = (int32_t)hb_bits_of_f32(key + 0.0f); /* -0 becomes +0, its equal */
+    bits ^= (bits >> 31) & INT32_MAX;
+    bits = key != key ? INT32_MIN : bits;
+    return (int64_t)((uint64_t)bits << 32 | (UINT32_MAX - (uint32_t)i));
 }
 
-/* The K best of key, best first; their keys go to `best`. */
-static void choose(const float *key, int64_t E, int64_t K, int32_t *index, float *best)
+/* The K best, best first: K maxima, each taken out once found. Uses up `rank`. */
+static void choose(int64_t *rank, int64_t E, int64_t K, int32_t *index)
 {
-    int64_t chosen = 0;
-    for (int64_t i = 0; i < E; i++) {
-        if (chosen == K && !ranks_before(key[i], best[K - 1]))
-            continue;
-        int64_t j = chosen < K ? chosen++ : K - 1;
-        for (; j > 0 && ranks_before(key[i], best[j - 1]); j--) {
-            best[j] = best[j - 1];
-            index[j] = index[j - 1];
-        }
-        best[j] = key[i];
-        index[j] = (int32_t)i;
+    for (int64_t j = 0; j < K; j++) {
+        int64_t best = INT64_MIN;
+        for (int64_t i = 0; i < E; i++)
+            best = rank[i] > best ? rank[i] : best;
+        index[j] = (int32_t)(UINT32_MAX - (uint32_t)best);
+        rank[index[j]] = INT64_MIN;
     }
 }
 
-/* Tokens [begin, end); `counts` and `key` (E floats) are this thread's own. */
-static void forward_tokens(const struct hb_router_forward_args *args, int64_t begin, int64_t end, int64_t *counts,
-                           float *key)
+/* Tokens [begin, end); `counts` and `rank` [E] are this thread's own. */
+static void forward_tokens(const struct hb_router_forward_args *args, int64_t begin, int64_t end,
+                           int64_t *counts, int64_t *rank)
 {
     int64_t E = args->probs.shape[1], K = args->index.shape[1];
     const float *logits = args->logits.data, *selection_bias = args->selection_bias.data;
@@ -55,10 +55,9 @@ static void forward_tokens(const struct hb_router_forward_args *args, int64_t be
         float *probs = (float *)args->probs.data + t * E, *weight = (float *)args->weight.data + t * K;
         int32_t *index = (int32_t *)args->index.data + t * K;
         softmax(logits + t * E, args->bias.data, E, probs, (float *)args->lse.data + t);
-        if (selection_bias)
-            for (int64_t i = 0; i < E; i++)
-                key[i] = probs[i] + selection_bias[i];
-        choose(selection_bias ? key : probs, E, K, index, weight);
+        for (int64_t i = 0; i < E; i++)
+            rank[i] = rank_of(selection_bias ? probs[i] + selection_bias[i] : probs[i], i);
+        choose(rank, E, K, index);
         for (int64_t j = 0; j < K; j++) {
             weight[j] = probs[index[j]];
             counts[index[j]]++;
@@ -75,27 +74,26 @@ hb_status HB_CPU(router_forward)(struct hb_context *context, const struct hb_rou
 {
     int64_t n = args->probs.shape[0], E = args->probs.shape[1];
     int parts = hb_row_threads(context, n * E);
-    /* per part: counts, then keys; apart by whole cache lines */
-    int64_t stride = ((int64_t)(sizeof(int64_t) + sizeof(float)) * E + 127) / 64 * 64;
+    int64_t stride = (2 * E + 15) / 8 * 8; /* of a part: counts, then ranks; in cache lines of its own */
     void *workspace;
-    HB_TRY(hb_host_workspace(context, (size_t)(parts * stride), &workspace));
+    HB_TRY(hb_host_workspace(context, (size_t)(parts * stride) * sizeof(int64_t), &workspace));
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
-        int64_t *own = (int64_t *)(void *)((char *)workspace + part * stride);
+        int64_t *own = (int64_t *)workspace + part * stride;
         memset(own, 0, (size_t)E * sizeof *own);
-        forward_tokens(args, n * part / parts, n * (part + 1) / parts, own, (float *)(own + E));
+        forward_tokens(args, n * part / parts, n * (part + 1) / parts, own, own + E);
     }
     int64_t *counts = args->counts.data;
     for (int part = 0; part < parts; part++) {
-        const int64_t *own = (const int64_t *)(void *)((char *)workspace + part * stride);
+        const int64_t *own = (const int64_t *)workspace + part * stride;
         for (int64_t i = 0; i < E; i++)
             counts[i] += own[i];
     }
     return HB_OK;
 }
 
-static void backward_weights(const float *probs, const int32_t *index, const float *weight, const float *dweight,
-                             bool renormalise, int64_t E, int64_t K, float *dlogits)
+static void backward_weights(const float *probs, const int32_t *index, const float *weight,
+                             const float *dweight, bool renormalise, int64_t E, int64_t K, float *dlogits)
 {
     float s = hb_row_dot(dweight, weight, K);
     if (renormalise)
@@ -118,8 +116,9 @@ hb_status HB_CPU(router_backward)(struct hb_context *context, const struct hb_ro
     for (int64_t t = 0; t < n; t++) {
         const float *probs = (const float *)args->probs.data + t * E;
         float *dlogits = (float *)args->dlogits.data + t * E;
-        backward_weights(probs, (const int32_t *)args->index.data + t * K, (const float *)args->weight.data + t * K,
-                         (const float *)args->dweight.data + t * K, args->renormalise, E, K, dlogits);
+        backward_weights(probs, (const int32_t *)args->index.data + t * K,
+                         (const float *)args->weight.data + t * K, (const float *)args->dweight.data + t * K,
+                         args->renormalise, E, K, dlogits);
         if (fraction) {
             float mean = hb_row_dot(fraction, probs, E);
             for (int64_t i = 0; i < E; i++)

@@ -49,7 +49,7 @@ hb_status HB_CPU(sum)(struct hb_context *context, const struct hb_sum_args *args
     int threads = hb_row_threads(context, n);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t k = 0; k < G * chunks; k++) {
-        int64_t begin = k % chunks * HB_CHUNK, count = each - begin < HB_CHUNK ? each - begin : HB_CHUNK;
+        int64_t begin = k % chunks * HB_CHUNK, count = hb_at_most(each - begin, HB_CHUNK);
         const float *x = (const float *)args->x.data + k / chunks * each + begin;
         sums[k] = args->squares ? chunk_squares(x, count, args->factor) : chunk_plain(x, count, args->factor);
     }

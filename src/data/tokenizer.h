@@ -6,6 +6,7 @@
  *                  or ByteLevel(no prefix space) with GPT-2's pattern
  *   model          BPE over bytes; merges as "a b" or ["a", "b"]; ignore_merges
  *   added_tokens   exact, special or not, normalized or not
+ *   post_processor none, ByteLevel, or a template that adds no token
  *   decoder        ByteLevel
  *
  * Encoding, in this order: added tokens that are not `normalized` are cut out of

@@ -117,13 +117,30 @@ static hb_status read_pre_tokenizer(struct hb_tokenizer *t, const json_t *root)
     return use_regex ? refuse("pre_tokenizer.pretokenizers[1]", "'use_regex' true after a Split") : HB_OK;
 }
 
+/* What may follow the encoding must not change the ids: ByteLevel moves offsets
+ * only, and a template without special tokens (which transformers writes) adds nothing. */
+static hb_status read_post_processor(const json_t *post)
+{
+    static const char where[] = "post_processor";
+    if (absent(post))
+        return HB_OK;
+    const char *type;
+    HB_TRY(hb_json_string(post, where, "type", &type));
+    if (strcmp(type, "TemplateProcessing") != 0)
+        return expect_type(post, where, "ByteLevel");
+    json_t *single, *specials;
+    HB_TRY(hb_json_array(post, where, "single", &single));
+    HB_TRY(hb_json_object(post, where, "special_tokens", &specials));
+    if (json_array_size(single) != 1 || json_object_size(specials) != 0)
+        return refuse(where, "a TemplateProcessing that adds tokens");
+    return HB_OK;
+}
+
 static hb_status read_ends(const json_t *root)
 {
     HB_TRY(expect_unused(root, "tokenizer", "truncation"));
     HB_TRY(expect_unused(root, "tokenizer", "padding"));
-    const json_t *post = json_object_get(root, "post_processor");
-    if (!absent(post))
-        HB_TRY(expect_type(post, "post_processor", "ByteLevel"));
+    HB_TRY(read_post_processor(json_object_get(root, "post_processor")));
     return expect_type(json_object_get(root, "decoder"), "decoder", "ByteLevel");
 }
 

@@ -19,9 +19,9 @@ static struct sample make(enum th_kind kind, uint64_t seed, int64_t n)
     s.ia = calloc((size_t)n + 1, sizeof *s.ia);
     s.ib = calloc((size_t)n + 1, sizeof *s.ib);
     assert_true(s.ia && s.ib);
-    for (int64_t i = 0; i < n; i++) {
-        s.ia[i] = (INT64_C(1) << 60) / (i + 1);
-        s.ib[i] = (i % 2 ? -1 : 1) * i * 1000003;
+    for (size_t i = 0; i < (size_t)n; i++) {
+        s.ia[i] = (INT64_C(1) << 60) / ((int64_t)i + 1);
+        s.ib[i] = (i % 2 ? -1 : 1) * (int64_t)i * 1000003;
     }
     return s;
 }

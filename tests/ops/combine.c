@@ -77,9 +77,9 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 static void test_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][3] = {{0, 2, 8},   {1, 1, 1},   {1, 8, 33},  {3, 2, 31},    {5, 3, 63},
-                                        {4, 8, 64},  {4, 2, 65},  {2, 5, 257}, {3, 40, 32},   {70, 2, 256},
-                                        {3, 3, 4097}};
+    static const int64_t shapes[][3] = {{0, 2, 8},   {1, 1, 1},    {1, 8, 33},  {3, 2, 31},
+                                        {5, 3, 63},  {4, 8, 64},   {4, 2, 65},  {2, 5, 257},
+                                        {3, 40, 32}, {70, 2, 256}, {3, 3, 4097}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int kind = 0; kind < TH_KIND_COUNT; kind++)
             th_same_bits_everywhere("combine", run,
@@ -185,7 +185,8 @@ static void test_gradients(void **state)
     g.weight = th_doubles(&context, g.r.forward.weight);
     g.dy = th_doubles(&context, g.r.backward.dy);
     TH_OK(hb_combine_backward(&context, &g.r.backward));
-    double *drows = th_doubles(&context, g.r.backward.drows), *dweight = th_doubles(&context, g.r.backward.dweight);
+    double *drows = th_doubles(&context, g.r.backward.drows);
+    double *dweight = th_doubles(&context, g.r.backward.dweight);
     th_check_gradient("combine rows", loss, &g, g.rows, drows, c.n * c.K * c.C);
     th_check_gradient("combine weight", loss, &g, g.weight, dweight, c.n * c.K);
     free(drows);
@@ -276,8 +277,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bits),      cmocka_unit_test(test_in_place), cmocka_unit_test(test_within_bounds),
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_storage),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bits),          cmocka_unit_test(test_in_place),
+        cmocka_unit_test(test_within_bounds), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_storage),       cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

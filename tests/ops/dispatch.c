@@ -81,8 +81,9 @@ static void test_bits(void **state)
 {
     (void)state;
     static const struct dispatch_case cases[] = {
-        {0, 2, 4, 8, TH_NORMAL},   {1, 1, 1, 1, TH_NORMAL},    {1, 8, 8, 33, TH_ZEROS},  {3, 2, 5, 31, TH_NORMAL},
-        {33, 3, 64, 64, TH_LARGE}, {70, 8, 64, 65, TH_NORMAL}, {5, 5, 5, 257, TH_NORMAL}, {9, 2, 3, 32, TH_DENORMAL},
+        {0, 2, 4, 8, TH_NORMAL},   {1, 1, 1, 1, TH_NORMAL},    {1, 8, 8, 33, TH_ZEROS},
+        {3, 2, 5, 31, TH_NORMAL},  {33, 3, 64, 64, TH_LARGE},  {70, 8, 64, 65, TH_NORMAL},
+        {5, 5, 5, 257, TH_NORMAL}, {9, 2, 3, 32, TH_DENORMAL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         th_same_bits_everywhere("dispatch", run, &cases[i]);

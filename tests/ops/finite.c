@@ -54,8 +54,8 @@ static void test_bits(void **state)
 }
 
 /* One number of each kind at each place of a small tensor. */
-static void check_storage(struct hb_context *context, enum hb_dtype dtype, const void *wrong, const void *fine,
-                          int count)
+static void check_storage(struct hb_context *context, enum hb_dtype dtype, const void *wrong,
+                          const void *fine, int count)
 {
     enum { n = 5 };
     size_t size = hb_dtype_size(dtype);

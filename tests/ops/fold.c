@@ -48,13 +48,13 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 static void test_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][2] = {{1, 1},  {1, 33},    {3, 31},     {7, 64},    {300, 5},
-                                        {5, 0},  {2, 40001}, {1, 100003}, {9000, 13}, {4, 4097}};
+    static const int64_t shapes[][2] = {{1, 1}, {1, 33},    {3, 31},     {7, 64},    {300, 5},
+                                        {5, 0}, {2, 40001}, {1, 100003}, {9000, 13}, {4, 4097}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int flags = 0; flags < 2; flags++)
-            th_same_bits_everywhere("fold", run,
-                                    &(struct fold_case){shapes[s][0], shapes[s][1], flags,
-                                                        s % 3 == 1 ? TH_DENORMAL : TH_NORMAL});
+            th_same_bits_everywhere(
+                "fold", run,
+                &(struct fold_case){shapes[s][0], shapes[s][1], flags, s % 3 == 1 ? TH_DENORMAL : TH_NORMAL});
     th_same_bits_everywhere("fold", run, &(struct fold_case){8, 100, true, TH_ZEROS});
 }
 
@@ -74,9 +74,9 @@ static void test_flags(void **state)
     };
     TH_OK(hb_fold_merge(&context, &merge));
     double *merged = th_doubles(&context, merge.left), *flags = th_doubles(&context, merge.left_present);
-    assert_true(merged[0] == 11 && merged[1] == 22);                         /* both */
-    assert_true(merged[2] == 30 && merged[3] == 0 && signbit(merged[3]));    /* right only: a copy */
-    assert_true(merged[4] == 5 && merged[5] == 6);                           /* left only */
+    assert_true(merged[0] == 11 && merged[1] == 22);                      /* both */
+    assert_true(merged[2] == 30 && merged[3] == 0 && signbit(merged[3])); /* right only: a copy */
+    assert_true(merged[4] == 5 && merged[5] == 6);                        /* left only */
     assert_true(flags[0] == 1 && flags[1] == 1 && flags[2] == 1 && flags[3] == 0);
     free(merged);
     free(flags);
@@ -101,7 +101,8 @@ static void merge_range(struct hb_context *context, struct hb_tensor *leaf, stru
     int64_t split = hb_tree_split(node);
     merge_range(context, leaf, (struct hb_node){node.begin, split});
     merge_range(context, leaf, (struct hb_node){split, node.end});
-    TH_OK(hb_fold_merge(context, &(struct hb_fold_merge_args){.left = leaf[node.begin], .right = leaf[split]}));
+    TH_OK(
+        hb_fold_merge(context, &(struct hb_fold_merge_args){.left = leaf[node.begin], .right = leaf[split]}));
 }
 
 /* Merging all leaves of a tree gives the tree sum of every element. */

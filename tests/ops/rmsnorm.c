@@ -336,9 +336,17 @@ static void test_refused(void **state)
     a = good;
     a.eps = -1;
     assert_int_equal(hb_rmsnorm_forward(&context, &a), HB_EARGUMENT);
+    a = good;
+    a.x = hb_tensor_rows(x, 0, 1);
+    a.y = a.x;
+    a.y.data = (float *)a.x.data + 2;
+    a.rstd = hb_tensor_rows(rstd, 0, 1);
+    assert_int_equal(hb_rmsnorm_forward(&context, &a), HB_EARGUMENT);
     struct hb_rmsnorm_backward_input_args b = {.x = x, .weight = weight, .rstd = rstd, .dy = y, .dx = y};
     b.dx.shape[1] = 5;
     assert_int_equal(hb_rmsnorm_backward_input(&context, &b), HB_ESHAPE);
+    b.dx = x;
+    assert_int_equal(hb_rmsnorm_backward_input(&context, &b), HB_EARGUMENT);
     struct hb_rmsnorm_backward_weight_args w = {
         .x = x, .rstd = rstd, .dy = y, .dweight = weight, .epilogue = HB_CONTINUE};
     assert_int_equal(hb_rmsnorm_backward_weight(&context, &w), HB_EARGUMENT);

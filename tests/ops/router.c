@@ -91,9 +91,9 @@ static void same_bits(struct router_case c, enum th_kind kind)
     char label[120];
     float *logits = th_numbers(kind, (uint64_t)(c.E * 1000 + c.K), c.n * c.E);
     c.logits = logits;
-    snprintf(label, sizeof label, "router n %lld E %lld K %lld %s%s%s%s%s z %g", (long long)c.n, (long long)c.E,
-             (long long)c.K, th_kind_name(kind), c.renormalise ? " renormalised" : "", c.bias ? " bias" : "",
-             c.selection ? " selection" : "", c.aux ? " aux" : "", (double)c.z);
+    snprintf(label, sizeof label, "router n %lld E %lld K %lld %s%s%s%s%s z %g", (long long)c.n,
+             (long long)c.E, (long long)c.K, th_kind_name(kind), c.renormalise ? " renormalised" : "",
+             c.bias ? " bias" : "", c.selection ? " selection" : "", c.aux ? " aux" : "", (double)c.z);
     th_same_bits_everywhere(label, run, &c);
     free(logits);
 }
@@ -115,7 +115,8 @@ static void test_bits_over_shapes(void **state)
     }
     same_bits((struct router_case){0, 8, 2, true, false, false, true, 0.5f, NULL}, TH_NORMAL);
     same_bits((struct router_case){1, 128, 8, true, false, false, true, 0.5f, NULL}, TH_NORMAL);
-    same_bits((struct router_case){520, 65, 8, true, false, true, true, 0.5f, NULL}, TH_NORMAL); /* all threads */
+    /* enough for all threads */
+    same_bits((struct router_case){520, 65, 8, true, false, true, true, 0.5f, NULL}, TH_NORMAL);
 }
 
 static void test_bits_over_kinds(void **state)
@@ -123,7 +124,8 @@ static void test_bits_over_kinds(void **state)
     (void)state;
     for (int kind = 0; kind < TH_KIND_COUNT; kind++) {
         same_bits((struct router_case){9, 40, 4, true, true, true, true, 0.25f, NULL}, (enum th_kind)kind);
-        same_bits((struct router_case){9, 40, 40, false, true, false, false, 0.25f, NULL}, (enum th_kind)kind);
+        same_bits((struct router_case){9, 40, 40, false, true, false, false, 0.25f, NULL},
+                  (enum th_kind)kind);
     }
 }
 
@@ -171,8 +173,11 @@ static void check_choices(struct hb_context *context)
     for (int i = 0; i < E; i++) {
         logits[i] = 0.5f;    /* token 0: all equal */
         logits[E + i] = NAN; /* token 1: all NaN */
-        selection[i] = i == 4 || i == 9 ? NAN : i == 7 ? INFINITY : i == 8 ? -INFINITY : 0.125f * (float)(i % 3);
+        selection[i] = 0.125f * (float)(i % 3);
     }
+    selection[4] = selection[9] = NAN;
+    selection[7] = INFINITY;
+    selection[8] = -INFINITY;
     for (int K = 1; K <= E; K += K < 4 ? 1 : 5) {
         struct router_case c = {n, E, K, false, false, true, false, 0, logits};
         struct router r = make(context, &c);
@@ -324,7 +329,8 @@ static double loss(void *data)
     if (c->bias)
         th_put(g->context, r->forward.bias, g->bias);
     TH_OK(hb_router_forward(g->context, &r->forward));
-    double *weight = th_doubles(g->context, r->forward.weight), *probs = th_doubles(g->context, r->forward.probs);
+    double *weight = th_doubles(g->context, r->forward.weight);
+    double *probs = th_doubles(g->context, r->forward.probs);
     double *lse = th_doubles(g->context, r->forward.lse), *index = th_doubles(g->context, r->forward.index);
     double sum = 0, aux = 0, z = 0, choice = 0;
     for (int64_t i = 0; i < c->n * c->K; i++) {
@@ -369,8 +375,8 @@ static void check_gradient(struct router_case c)
     TH_OK(hb_router_backward(&context, &r.backward));
     double *dlogits = th_doubles(&context, r.backward.dlogits), dbias[16] = {0};
     char label[120];
-    snprintf(label, sizeof label, "router K %lld renormalise %d bias %d selection %d aux %d z %g", (long long)c.K,
-             c.renormalise, c.bias, c.selection, c.aux, (double)c.z);
+    snprintf(label, sizeof label, "router K %lld renormalise %d bias %d selection %d aux %d z %g",
+             (long long)c.K, c.renormalise, c.bias, c.selection, c.aux, (double)c.z);
     th_check_gradient(label, loss, &g, g.logits, dlogits, c.n * c.E);
     for (int64_t i = 0; i < c.n * c.E; i++)
         dbias[i % c.E] += dlogits[i];
@@ -408,7 +414,8 @@ static void test_by_hand(void **state)
     TH_OK(hb_router_forward(&context, &r.forward));
     TH_OK(hb_router_backward(&context, &r.backward));
     double *weight = th_doubles(&context, r.forward.weight), *index = th_doubles(&context, r.forward.index);
-    double *dlogits = th_doubles(&context, r.backward.dlogits), *counts = th_doubles(&context, r.forward.counts);
+    double *dlogits = th_doubles(&context, r.backward.dlogits);
+    double *counts = th_doubles(&context, r.forward.counts);
     assert_true(index[0] == 1 && index[1] == 0);
     assert_true(fabs(weight[0] - 0.75) < 1e-7 && fabs(weight[1] - 0.25) < 1e-7);
     /* sum dw p = 1/2: dl_1 = 3/4 (1 - 1/2), dl_0 = 1/4 (-1 - 1/2) */

@@ -39,23 +39,26 @@ static void test_bits(void **state)
                                         {1, 4096}, {3, 4097}, {2, 8191}, {9, 12289}, {1, 1000003}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int squares = 0; squares < 2; squares++)
-            th_same_bits_everywhere("sum", run,
-                                    &(struct sum_case){shapes[s][0], shapes[s][1], squares, s % 2 ? 1 : 0x1p-9f,
-                                                       TH_NORMAL, 0});
+            th_same_bits_everywhere(
+                "sum", run,
+                &(struct sum_case){shapes[s][0], shapes[s][1], squares, s % 2 ? 1 : 0x1p-9f, TH_NORMAL, 0});
     for (int kind = 0; kind < TH_KIND_COUNT; kind++)
         th_same_bits_everywhere("sum of a kind", run,
                                 &(struct sum_case){2, 5001, kind % 2, 0.3f, (enum th_kind)kind, 0});
     th_same_bits_everywhere("sum with NaN", run, &(struct sum_case){1, 9000, true, 1, TH_NORMAL, NAN});
-    th_same_bits_everywhere("sum with infinity", run, &(struct sum_case){1, 9000, false, 1, TH_NORMAL, -INFINITY});
+    th_same_bits_everywhere("sum with infinity", run,
+                            &(struct sum_case){1, 9000, false, 1, TH_NORMAL, -INFINITY});
 }
 
 /* Rule 21 by recursion: half-trees of lanes, the tree of chunks by its splits. */
 static double lanes(const double *lane, int64_t begin, int64_t count)
 {
-    return count == 1 ? lane[begin] : lanes(lane, begin, count / 2) + lanes(lane, begin + count / 2, count / 2);
+    return count == 1 ? lane[begin]
+                      : lanes(lane, begin, count / 2) + lanes(lane, begin + count / 2, count / 2);
 }
 
-/* Position of lane l in the order in which neighbours meet: the tree 16, 8, 4, 2, 1 adds l and l + 16 first. */
+/* Position of lane l in the order in which neighbours meet: the tree 16, 8, 4, 2, 1 adds l and l + 16 first.
+ */
 static int64_t bit_reversed(int64_t l)
 {
     int64_t r = 0;

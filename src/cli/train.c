@@ -1,0 +1,99 @@
+#include "cli/train.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/options.h"
+#include "core/log.h"
+#include "core/math64.h"
+#include "train/trainer.h"
+
+static const char usage[] =
+    "usage: hornbook train RUN.yaml [--resume] [--set KEY=VALUE]...\n"
+    "\n"
+    "Trains the model that RUN.yaml describes (docs/configuration.md) and writes\n"
+    "metrics, checkpoints and a TensorBoard file into its run_folder. Ctrl-C saves\n"
+    "a checkpoint and stops.\n"
+    "\n"
+    "  --resume          continue from the newest checkpoint of the run folder\n"
+    "  --set KEY=VALUE   override a key of the file, e.g. --set training.steps=200\n"
+    "  --help            this text\n";
+
+static volatile sig_atomic_t stop;
+
+/* The first signal asks for a stop after the step; the second one kills as usual. */
+static void on_signal(int number)
+{
+    stop = 1;
+    signal(number, SIG_DFL);
+}
+
+static void print_start(const struct hb_trainer *t)
+{
+    const struct hb_run_config *c = t->config;
+    char parameters[64];
+    snprintf(parameters, sizeof parameters, "%.2f M", 1e-6 * (double)hb_model_parameter_count(t->model));
+    printf("run         %s\n", c->run_folder);
+    printf("model       %s parameters, %.2f M active per token\n", parameters,
+           1e-6 * (double)hb_model_active_parameter_count(t->model));
+    printf("data        %" PRId64 " documents, %" PRId64 " tokens, %" PRId64 " samples of %" PRId64 "\n",
+           hb_stream_documents(t->train), hb_stream_tokens(t->train), hb_stream_samples(t->train),
+           c->sequence_length);
+    printf("step        %" PRId64 " x %" PRId64 " x %" PRId64 " tokens (microbatches, sequences, length)\n",
+           c->accumulate, c->microbatch, c->sequence_length);
+    printf("backend     %s, %d threads, numerics %s version %d\n", t->context.backend->name, t->context.threads,
+           t->context.numerics == HB_FAST ? "fast" : "canonical", HB_NUMERICS_VERSION);
+    if (t->resumed_from)
+        printf("resumed     from step %" PRId64 "\n", t->resumed_from);
+    printf("digest      %s\n", t->digest);
+    fflush(stdout);
+}
+
+static void print_end(const struct hb_trainer *t, const char *path)
+{
+    const struct hb_run_config *c = t->config;
+    printf("step        %" PRId64 " of %" PRId64 "\n", t->attempted, c->steps);
+    if (isfinite(t->loss))
+        printf("loss        %.6f\n", t->loss);
+    if (isfinite(t->held_out_loss))
+        printf("held-out    loss %.6f, perplexity %.4f\n", t->held_out_loss, hb_exp64(t->held_out_loss));
+    printf("digest      %s\n", t->digest);
+    printf("checkpoint  %s/checkpoints/step-%08" PRId64 "\n", c->run_folder, t->saved_at);
+    if (t->attempted < c->steps)
+        hb_log(HB_LOG_INFO, "stopped; continue with: hornbook train %s --resume", path);
+}
+
+int hb_cli_train(int argc, char **argv)
+{
+    bool resume = false;
+    struct hb_option_list overrides = {.count = 0};
+    const struct hb_option options[] = {
+        {"--resume", HB_OPTION_FLAG, &resume, 0, 0},
+        {"--set", HB_OPTION_LIST, &overrides, 0, 0},
+    };
+    int rest, code;
+    if (!hb_options_read(argc, argv, options, 2, usage, &rest, &code))
+        return code;
+    if (rest != 1)
+        return hb_wrong_usage("train", rest ? "only one configuration, please" : "the configuration is missing");
+    struct hb_run_config config;
+    struct hb_trainer *trainer = NULL;
+    hb_status status = hb_run_config_load(argv[1], overrides.items, overrides.count, &config);
+    if (status != HB_OK)
+        return hb_finish("train", status);
+    status = hb_trainer_create(&config, resume, &trainer);
+    if (status == HB_OK) {
+        print_start(trainer);
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        status = hb_trainer_run(trainer, &stop);
+    }
+    if (status == HB_OK)
+        print_end(trainer, argv[1]);
+    hb_trainer_destroy(trainer);
+    hb_run_config_release(&config);
+    return hb_finish("train", status);
+}

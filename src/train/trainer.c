@@ -1,0 +1,296 @@
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/registry.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/math64.h"
+#include "model/weights.h"
+#include "ops/clock.h"
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+
+/* --- opening --- */
+
+static hb_status open_model_config(struct hb_trainer *t)
+{
+    struct hb_run_config *c = t->config;
+    int32_t vocabulary = hb_tokenizer_vocabulary(t->tokenizer);
+    if (c->init_from) {
+        char *path = hb_path_join(c->init_from, "config.json");
+        hb_status status = path ? hb_model_config_read(path, &c->model) : HB_FAIL(HB_EMEMORY, "out of memory");
+        free(path);
+        HB_TRY(status);
+    } else if (c->model.vocab_size == 0) {
+        c->model.vocab_size = vocabulary;
+    }
+    if (c->model.vocab_size < vocabulary)
+        return HB_FAIL(HB_EARGUMENT,
+                       "%s: model.vocab_size (%lld) is smaller than the vocabulary of %s (%d); raise it or leave it out",
+                       hb_yaml_place(c->doc, "model.vocab_size"), (long long)c->model.vocab_size, c->tokenizer,
+                       vocabulary);
+    if (c->model.eos_token_id < 0)
+        c->model.eos_token_id = hb_tokenizer_end_of_text(t->tokenizer);
+    if (c->sequence_length > c->model.max_position_embeddings)
+        return HB_FAIL(HB_EARGUMENT, "%s: data.sequence_length (%lld) must not exceed max_position_embeddings (%lld)",
+                       hb_yaml_place(c->doc, "data.sequence_length"), (long long)c->sequence_length,
+                       (long long)c->model.max_position_embeddings);
+    return hb_run_config_check_model(c);
+}
+
+static hb_status open_stream(struct hb_trainer *t, const char *const *prefixes, int64_t count, bool shuffle,
+                             struct hb_stream **out)
+{
+    const struct hb_run_config *c = t->config;
+    struct hb_stream_options options = {
+        .prefixes = prefixes,
+        .prefix_count = (size_t)count,
+        .vocabulary = (int32_t)c->model.vocab_size,
+        .end_of_text = hb_tokenizer_end_of_text(t->tokenizer),
+        .tokens = c->sequence_length,
+        .cross_documents = c->cross_documents,
+        .shuffle = shuffle,
+        .seed = (uint64_t)c->seed,
+    };
+    if (options.end_of_text < 0)
+        return HB_FAIL(HB_EARGUMENT, "%s has no token %s; documents could not be told apart", c->tokenizer,
+                       HB_END_OF_TEXT);
+    return hb_stream_create(&options, out);
+}
+
+static hb_status open_data(struct hb_trainer *t)
+{
+    const struct hb_run_config *c = t->config;
+    HB_TRY(open_stream(t, c->train, c->train_count, c->shuffle, &t->train));
+    if (c->held_out)
+        HB_TRY(open_stream(t, &c->held_out, 1, false, &t->held_out));
+    return hb_batches_init(&t->batches, c->accumulate, c->microbatch, c->sequence_length);
+}
+
+static hb_status open_model(struct hb_trainer *t)
+{
+    struct hb_run_config *c = t->config;
+    const struct hb_backend *backend;
+    HB_TRY(hb_backend_find(c->backend, &backend));
+    if (!(backend->storage & HB_STORAGE(HB_F32)))
+        return HB_FAIL(HB_EARGUMENT, "%s: backend %s cannot train: it does not hold fp32 tensors",
+                       hb_yaml_place(c->doc, "backend"), c->backend);
+    HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, (int)c->threads, &t->context));
+    HB_TRY(hb_model_create(&t->context, &c->model, c->sequence_length, true, &t->model));
+    struct hb_optimizer_config optimizer = hb_run_config_optimizer(c);
+    HB_TRY(hb_optimizer_init(&t->optimizer, t->model, &optimizer));
+    return hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length);
+}
+
+/* --- the run folder --- */
+
+static hb_status write_config(struct hb_trainer *t)
+{
+    char *text, *path = hb_path_join(t->config->run_folder, "config.yaml");
+    hb_status status = path ? hb_run_config_text(t->config, &text) : HB_FAIL(HB_EMEMORY, "out of memory");
+    if (status == HB_OK) {
+        status = hb_file_write(path, text, strlen(text));
+        free(text);
+    }
+    free(path);
+    return status;
+}
+
+/* Fresh weights, or those of the checkpoint or folder that the run starts from. */
+static hb_status start_weights(struct hb_trainer *t, bool resume)
+{
+    struct hb_run_config *c = t->config;
+    char checkpoint[4096];
+    HB_TRY(hb_checkpoint_find(c->run_folder, checkpoint, sizeof checkpoint));
+    if (checkpoint[0] && !resume)
+        return HB_FAIL(HB_EEXIST, "%s already holds a run; continue it with --resume, or choose another run_folder",
+                       c->run_folder);
+    if (!checkpoint[0]) {
+        if (resume)
+            hb_log(HB_LOG_WARNING, "%s holds no checkpoint; starting from the beginning", c->run_folder);
+        return c->init_from ? hb_model_load(t->model, c->init_from)
+                            : hb_model_initialise(t->model, (uint64_t)c->seed);
+    }
+    struct hb_run_state state;
+    HB_TRY(hb_checkpoint_load(checkpoint, t->model, &t->optimizer, &state));
+    t->attempted = state.attempted;
+    t->tokens = state.tokens;
+    t->resumed_from = t->saved_at = state.attempted;
+    return HB_OK;
+}
+
+static hb_status open_all(struct hb_trainer *t, bool resume)
+{
+    struct hb_run_config *c = t->config;
+    char *lock = hb_path_join(c->run_folder, "lock");
+    hb_status status = lock ? hb_folder_create(c->run_folder) : HB_FAIL(HB_EMEMORY, "out of memory");
+    if (status == HB_OK)
+        status = hb_lock_take(lock, &t->lock);
+    free(lock);
+    HB_TRY(status);
+    HB_TRY(hb_tokenizer_open(c->tokenizer, &t->tokenizer));
+    HB_TRY(open_model_config(t));
+    HB_TRY(open_data(t));
+    HB_TRY(open_model(t));
+    if (resume)
+        HB_TRY(hb_run_config_same(c));
+    HB_TRY(start_weights(t, resume));
+    HB_TRY(write_config(t));
+    HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
+    return hb_metrics_open(&t->metrics, c->run_folder, t->attempted, c->tensorboard);
+}
+
+hb_status hb_trainer_create(struct hb_run_config *config, bool resume, struct hb_trainer **out)
+{
+    struct hb_trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return HB_FAIL(HB_EMEMORY, "out of memory for a trainer");
+    t->config = config;
+    t->lock = -1;
+    t->saved_at = -1;
+    t->loss = t->held_out_loss = (double)NAN;
+    hb_status status = open_all(t, resume);
+    if (status != HB_OK) {
+        hb_trainer_destroy(t);
+        return status;
+    }
+    *out = t;
+    return HB_OK;
+}
+
+void hb_trainer_destroy(struct hb_trainer *t)
+{
+    if (!t)
+        return;
+    hb_metrics_close(&t->metrics);
+    hb_batches_release(&t->batches);
+    hb_stepper_release(&t->stepper);
+    hb_optimizer_release(&t->optimizer);
+    hb_model_destroy(t->model);
+    hb_stream_destroy(t->train);
+    hb_stream_destroy(t->held_out);
+    hb_tokenizer_destroy(t->tokenizer);
+    hb_context_close(&t->context);
+    if (t->lock >= 0)
+        hb_lock_release(t->lock);
+    free(t);
+}
+
+/* --- running --- */
+
+/* Share of experts, over all layers, with at least a tenth of the mean load (row A1). */
+static double experts_used(const struct hb_stepper *s)
+{
+    int64_t L = s->carry.balance.layers, E = s->carry.balance.experts, used = 0;
+    if (!L)
+        return -1;
+    for (int64_t l = 0; l < L; l++) {
+        int64_t total = 0;
+        for (int64_t e = 0; e < E; e++)
+            total += s->counts_host[l * E + e];
+        for (int64_t e = 0; e < E; e++)
+            used += s->counts_host[l * E + e] * E * 10 >= total;
+    }
+    return (double)used / (double)(L * E);
+}
+
+static void show_progress(const struct hb_trainer *t, double tokens_per_second, double seconds_left)
+{
+    enum { BAR = 20 };
+    int64_t steps = t->config->steps, left = (int64_t)(seconds_left + 0.5);
+    char bar[BAR + 1], held_out[48] = "";
+    for (int i = 0; i < BAR; i++)
+        bar[i] = t->attempted * BAR >= (i + 1) * steps ? '#' : '.';
+    bar[BAR] = '\0';
+    if (isfinite(t->held_out_loss))
+        snprintf(held_out, sizeof held_out, ", held-out %.3f", t->held_out_loss);
+    hb_progress("step %lld/%lld [%s] loss %.4f%s, %.0f tokens/s, %lld:%02lld:%02lld left", (long long)t->attempted,
+                (long long)steps, bar, t->loss, held_out, tokens_per_second, (long long)(left / 3600),
+                (long long)(left / 60 % 60), (long long)(left % 60));
+}
+
+static hb_status evaluate(struct hb_trainer *t)
+{
+    struct hb_evaluation e;
+    HB_TRY(hb_evaluate(&t->stepper, &t->batches, t->held_out, t->config->evaluate_samples, &e));
+    t->held_out_loss = e.loss;
+    return HB_OK;
+}
+
+static hb_status save(struct hb_trainer *t)
+{
+    if (t->saved_at == t->attempted)
+        return HB_OK;
+    HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
+    struct hb_run_state state = {.attempted = t->attempted, .tokens = t->tokens, .scale = 1};
+    memcpy(state.digest, t->digest, sizeof state.digest);
+    state.seed = (uint64_t)t->config->seed;
+    HB_TRY(hb_checkpoint_save(t->config->run_folder, t->model, &t->optimizer, &state, t->config->tokenizer,
+                              (int)t->config->keep_checkpoints));
+    t->saved_at = t->attempted;
+    return HB_OK;
+}
+
+static bool due(int64_t step, int64_t every)
+{
+    return every > 0 && step % every == 0;
+}
+
+/* One step with everything that belongs to it; `seconds` is the step's own time. */
+static hb_status advance(struct hb_trainer *t, double *seconds)
+{
+    const struct hb_run_config *c = t->config;
+    struct hb_step_report report;
+    double start = hb_clock_now();
+    HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted));
+    HB_TRY(hb_step(&t->stepper, t->batches.batch, c->accumulate, 1, due(t->attempted + 1, c->digest_every), &report));
+    *seconds = hb_clock_now() - start;
+    t->attempted++;
+    t->tokens += report.tokens;
+    t->loss = report.loss;
+    if (report.digest[0])
+        memcpy(t->digest, report.digest, sizeof t->digest);
+    bool last = t->attempted == c->steps;
+    bool evaluated = t->held_out && (last || due(t->attempted, c->evaluate_every));
+    if (evaluated)
+        HB_TRY(evaluate(t));
+    struct hb_metrics_line line = {
+        .step = t->attempted,
+        .tokens = t->tokens,
+        .report = &report,
+        .loss_scale = 1,
+        .tokens_per_second = (double)report.tokens / *seconds,
+        .evaluated = evaluated,
+        .held_out_loss = t->held_out_loss,
+        .experts_used = experts_used(&t->stepper),
+    };
+    HB_TRY(hb_metrics_write(&t->metrics, &line));
+    if (report.verdict.skipped)
+        hb_log(HB_LOG_WARNING, "step %lld: a gradient is not finite; the update was skipped", (long long)t->attempted);
+    return last || due(t->attempted, c->checkpoint_every) ? save(t) : HB_OK;
+}
+
+hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop)
+{
+    const struct hb_run_config *c = t->config;
+    double begin = hb_clock_now(), smooth = 0; /* seconds a step, smoothed */
+    int64_t first = t->attempted;
+    while (t->attempted < c->steps && !*stop) {
+        double seconds;
+        hb_status status = advance(t, &seconds);
+        if (status != HB_OK) {
+            hb_progress_end();
+            return hb_fail_in(status, "step %lld", (long long)t->attempted + 1);
+        }
+        smooth = smooth == 0 ? seconds : 0.9 * smooth + 0.1 * seconds;
+        double mean = (hb_clock_now() - begin) / (double)(t->attempted - first);
+        double tokens = (double)(c->accumulate * c->microbatch * c->sequence_length);
+        show_progress(t, tokens / smooth, mean * (double)(c->steps - t->attempted));
+    }
+    hb_progress_end();
+    return save(t);
+}
