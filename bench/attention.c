@@ -12,7 +12,7 @@
 
 #include "cpu/select.h"
 #include "ops/clock.h"
-#include "peak.h"
+#include "ops/peak.h"
 
 struct shape {
     const char *label;
@@ -136,7 +136,7 @@ int main(int argc, char **argv)
     struct hb_context context;
     must(hb_cpu_select(&backend));
     must(hb_context_open(backend, HB_CANONICAL, threads, &context));
-    double peak = peak_gflops(context.threads);
+    double peak = hb_peak_gflops(context.threads);
     printf("FMA peak on %d threads: %.0f GFLOP/s\n", context.threads, peak);
     printf("%-24s %7s %10s %7s %7s %10s %7s %7s\n", "", "threads", "forward ms", "GF/s", "of peak", "with bw ms", "GF/s",
            "of peak");

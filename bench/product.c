@@ -12,7 +12,7 @@
 
 #include "cpu/select.h"
 #include "ops/clock.h"
-#include "peak.h"
+#include "ops/peak.h"
 
 enum { ROUNDS = 5, CALLS = 4, RATIOS = 256 };
 
@@ -193,7 +193,7 @@ int main(int argc, char **argv)
     struct bench bench = {.rounds = quick ? 2 : ROUNDS};
     must(hb_context_open(backend, HB_CANONICAL, threads, &bench.canonical));
     must(hb_context_open(backend, HB_FAST, threads, &bench.fast));
-    bench.peak = peak_gflops(bench.canonical.threads);
+    bench.peak = hb_peak_gflops(bench.canonical.threads);
     printf("FMA peak on %d threads: %.0f GFLOP/s\n", bench.canonical.threads, bench.peak);
     printf("%-24s %s %7s %9s %9s %7s %8s\n", "m x n x k", "form", "threads", "GF/s", "OpenBLAS", "ratio", "of peak");
     dense(&bench, quick);

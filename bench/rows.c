@@ -105,11 +105,12 @@ static void copy(int64_t n, int64_t width)
 
 static void rmsnorm_forward(int64_t n, int64_t width)
 {
-    must(hb_rmsnorm_forward(context, &(struct hb_rmsnorm_forward_args){.x = matrix(data.a, n, width),
-                                                                       .weight = line(data.line, HB_F32, width),
-                                                                       .y = matrix(data.b, n, width),
-                                                                       .rstd = line(data.e, HB_F32, n),
-                                                                       .eps = 1e-6f}));
+    must(hb_rmsnorm_forward(context,
+                            &(struct hb_rmsnorm_forward_args){.x = matrix(data.a, n, width),
+                                                              .weight = line(data.line, HB_F32, width),
+                                                              .y = matrix(data.b, n, width),
+                                                              .rstd = line(data.e, HB_F32, n),
+                                                              .eps = 1e-6f}));
 }
 
 static void rmsnorm_backward_input(int64_t n, int64_t width)
@@ -195,10 +196,10 @@ static void cross_entropy_gradient(int64_t n, int64_t width)
 
 static void embedding_forward(int64_t n, int64_t width)
 {
-    must(hb_embedding_forward(context,
-                              &(struct hb_embedding_forward_args){.weight = matrix(data.a, BIG / width, width),
-                                                                  .ids = line(data.chosen, HB_I32, n),
-                                                                  .out = matrix(data.b, n, width)}));
+    must(hb_embedding_forward(
+        context, &(struct hb_embedding_forward_args){.weight = matrix(data.a, BIG / width, width),
+                                                     .ids = line(data.chosen, HB_I32, n),
+                                                     .out = matrix(data.b, n, width)}));
 }
 
 static void embedding_backward(int64_t n, int64_t width)
@@ -206,11 +207,11 @@ static void embedding_backward(int64_t n, int64_t width)
     int64_t vocabulary = BIG / width < 50304 ? BIG / width : 50304;
     for (int64_t t = 0; t < n; t++) /* half of the tokens are frequent ones */
         data.row_of[t] = t % 2 ? data.chosen[t] : (int32_t)(data.ids[t] % vocabulary);
-    must(hb_embedding_backward(context,
-                               &(struct hb_embedding_backward_args){.ids = line(data.row_of, HB_I32, n),
-                                                                    .dout = matrix(data.b, n, width),
-                                                                    .dweight = matrix(data.a, vocabulary, width),
-                                                                    .present = line(data.zeros, HB_I32, vocabulary)}));
+    must(hb_embedding_backward(
+        context, &(struct hb_embedding_backward_args){.ids = line(data.row_of, HB_I32, n),
+                                                      .dout = matrix(data.b, n, width),
+                                                      .dweight = matrix(data.a, vocabulary, width),
+                                                      .present = line(data.zeros, HB_I32, vocabulary)}));
     memset(data.zeros, 0, TOKENS * sizeof *data.zeros);
 }
 
@@ -250,42 +251,47 @@ static void router_backward(int64_t n, int64_t width)
 static void dispatch_plan(int64_t n, int64_t width)
 {
     (void)width;
-    must(hb_dispatch_plan(context, &(struct hb_dispatch_plan_args){.index = pairs(data.chosen, HB_I32, n),
-                                                                   .offsets = line(data.offsets, HB_I32, E + 1),
-                                                                   .row_of = pairs(data.row_of, HB_I32, n),
-                                                                   .pair_of = line(data.pair_of, HB_I32, n)}));
+    must(hb_dispatch_plan(context,
+                          &(struct hb_dispatch_plan_args){.index = pairs(data.chosen, HB_I32, n),
+                                                          .offsets = line(data.offsets, HB_I32, E + 1),
+                                                          .row_of = pairs(data.row_of, HB_I32, n),
+                                                          .pair_of = line(data.pair_of, HB_I32, n)}));
 }
 
 static void dispatch_forward(int64_t n, int64_t width)
 {
-    must(hb_dispatch_forward(context, &(struct hb_dispatch_forward_args){.x = matrix(data.a, n / K, width),
-                                                                         .pair_of = line(data.pair_of, HB_I32, n),
-                                                                         .rows = matrix(data.b, n, width)}));
+    must(hb_dispatch_forward(context,
+                             &(struct hb_dispatch_forward_args){.x = matrix(data.a, n / K, width),
+                                                                .pair_of = line(data.pair_of, HB_I32, n),
+                                                                .rows = matrix(data.b, n, width)}));
 }
 
 static void dispatch_backward(int64_t n, int64_t width)
 {
-    must(hb_dispatch_backward(context, &(struct hb_dispatch_backward_args){.drows = matrix(data.b, n, width),
-                                                                           .row_of = pairs(data.row_of, HB_I32, n),
-                                                                           .dx = matrix(data.a, n / K, width)}));
+    must(hb_dispatch_backward(context,
+                              &(struct hb_dispatch_backward_args){.drows = matrix(data.b, n, width),
+                                                                  .row_of = pairs(data.row_of, HB_I32, n),
+                                                                  .dx = matrix(data.a, n / K, width)}));
 }
 
 static void combine_forward(int64_t n, int64_t width)
 {
-    must(hb_combine_forward(context, &(struct hb_combine_forward_args){.rows = matrix(data.b, n, width),
-                                                                       .row_of = pairs(data.row_of, HB_I32, n),
-                                                                       .weight = pairs(data.d, HB_F32, n),
-                                                                       .y = matrix(data.a, n / K, width)}));
+    must(
+        hb_combine_forward(context, &(struct hb_combine_forward_args){.rows = matrix(data.b, n, width),
+                                                                      .row_of = pairs(data.row_of, HB_I32, n),
+                                                                      .weight = pairs(data.d, HB_F32, n),
+                                                                      .y = matrix(data.a, n / K, width)}));
 }
 
 static void combine_backward(int64_t n, int64_t width)
 {
-    must(hb_combine_backward(context, &(struct hb_combine_backward_args){.rows = matrix(data.b, n, width),
-                                                                         .row_of = pairs(data.row_of, HB_I32, n),
-                                                                         .weight = pairs(data.d, HB_F32, n),
-                                                                         .dy = matrix(data.a, n / K, width),
-                                                                         .drows = matrix(data.c, n, width),
-                                                                         .dweight = pairs(data.e, HB_F32, n)}));
+    must(hb_combine_backward(context,
+                             &(struct hb_combine_backward_args){.rows = matrix(data.b, n, width),
+                                                                .row_of = pairs(data.row_of, HB_I32, n),
+                                                                .weight = pairs(data.d, HB_F32, n),
+                                                                .dy = matrix(data.a, n / K, width),
+                                                                .drows = matrix(data.c, n, width),
+                                                                .dweight = pairs(data.e, HB_F32, n)}));
 }
 
 static void fold_merge(int64_t n, int64_t width)

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "backends/registry.h"
-#include "bench/peak.h"
 #include "cli/options.h"
 #include "core/philox.h"
 #include "cpu/select.h"
 #include "ops/clock.h"
+#include "ops/peak.h"
 #include "train/step.h"
 
 static const char usage[] =
@@ -158,7 +158,7 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
     static double times[MOST];
     struct hb_op_clock clock = {0};
     double total = 0, flops = step_flops(model, s, r->accumulate);
-    double peak = 1e9 * peak_gflops(context->threads);
+    double peak = 1e9 * hb_peak_gflops(context->threads);
     for (int64_t i = -WARM_UP; i < r->steps; i++) {
         struct hb_step_report report;
         context->clock = i < 0 ? NULL : &clock;
@@ -169,7 +169,7 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
         times[i] = hb_clock_now() - start;
         total += times[i];
     }
-    double later = 1e9 * peak_gflops(context->threads);
+    double later = 1e9 * hb_peak_gflops(context->threads);
     if (later > peak)
         peak = later;
     qsort(times, (size_t)r->steps, sizeof times[0], by_value);

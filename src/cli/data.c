@@ -49,8 +49,8 @@ static void show_progress(void *context, int64_t done, int64_t total)
 
 static void print_row(const char *name, const struct hb_build_counts *c)
 {
-    printf("%-10s %12" PRId64 " %14" PRId64 " %14" PRId64 " %12.2f\n", name, c->documents, c->bytes, c->tokens,
-           c->tokens ? (double)c->bytes / (double)c->tokens : 0.0);
+    printf("%-10s %12" PRId64 " %14" PRId64 " %14" PRId64 " %12.2f\n", name, c->documents, c->bytes,
+           c->tokens, c->tokens ? (double)c->bytes / (double)c->tokens : 0.0);
 }
 
 static void print_report(const struct hb_build_options *options, const struct hb_build_report *report)
@@ -59,15 +59,16 @@ static void print_report(const struct hb_build_options *options, const struct hb
     print_row("train", &report->total[HB_SIDE_TRAIN]);
     if (report->method != HB_SPLIT_NONE)
         print_row("held-out", &report->total[HB_SIDE_HELD_OUT]);
-    printf("%" PRId64 " files, tokens as %s: %s.json\n", report->source.files, report->shards[HB_SIDE_TRAIN].dtype,
-           options->prefix);
+    printf("%" PRId64 " files, tokens as %s: %s.json\n", report->source.files,
+           report->shards[HB_SIDE_TRAIN].dtype, options->prefix);
     if (report->method == HB_SPLIT_CUT)
-        hb_log(HB_LOG_INFO, "There is only one document: its end is held out, from a paragraph (or line) on.");
+        hb_log(HB_LOG_INFO,
+               "There is only one document: its end is held out, from a paragraph (or line) on.");
     if (report->source.empty)
         hb_log(HB_LOG_INFO, "%" PRId64 " documents without text were left out.", report->source.empty);
     if (report->source.invalid)
-        hb_log(HB_LOG_WARNING, "%" PRId64 " invalid documents were left out; the first: %s", report->source.invalid,
-               report->source.first_invalid);
+        hb_log(HB_LOG_WARNING, "%" PRId64 " invalid documents were left out; the first: %s",
+               report->source.invalid, report->source.first_invalid);
 }
 
 /* The folder that `prefix` lies in. */
@@ -96,7 +97,8 @@ static hb_status build(const char *tokenizer_path, const struct hb_build_options
                                  .hash = hb_tokenizer_hash(tokenizer)};
     hb_status status;
     if (encoder.end_of_text < 0) {
-        status = HB_FAIL(HB_EFORMAT, "%s has no token %s, which must end every document", encoder.path, HB_END_OF_TEXT);
+        status = HB_FAIL(HB_EFORMAT, "%s has no token %s, which must end every document", encoder.path,
+                         HB_END_OF_TEXT);
         goto cleanup;
     }
     HB_TRY_CLEAN(create_folder_of(options->prefix));

@@ -105,7 +105,8 @@ static hb_status decode_plain(struct coder *c)
         errno = 0;
         long id = strtol(at, &after, 10);
         if (after == at || errno || id < 0 || id > INT32_MAX || (after < end && !strchr(" \t\r\n", *after)))
-            return HB_FAIL(HB_EFORMAT, "byte %td of the input: not a token id", at - (const char *)c->text.data);
+            return HB_FAIL(HB_EFORMAT, "byte %td of the input: not a token id",
+                           at - (const char *)c->text.data);
         HB_TRY(hb_ids_push(&c->ids, (int32_t)id));
         at = after;
     }
@@ -120,7 +121,8 @@ static hb_status encode_line(struct coder *c, const json_t *line)
     if (!json_is_string(text))
         return HB_FAIL(HB_EFORMAT, "must be like {\"text\": \"...\"}");
     c->ids.count = 0;
-    HB_TRY(hb_tokenizer_encode(c->tokenizer, json_string_value(text), json_string_length(text), c->special, &c->ids));
+    HB_TRY(hb_tokenizer_encode(c->tokenizer, json_string_value(text), json_string_length(text), c->special,
+                               &c->ids));
     HB_TRY(hb_bytes_append_text(&c->out, "{\"ids\": ["));
     HB_TRY(put_ids(c, ", "));
     return hb_bytes_append_text(&c->out, "]}\n");
@@ -143,8 +145,10 @@ static hb_status decode_line(struct coder *c, const json_t *line)
     HB_TRY(hb_tokenizer_decode(c->tokenizer, c->ids.data, c->ids.count, &c->text));
     size_t valid = c->text.count ? hb_utf8_valid_bytes(c->text.data, c->text.count) : 0;
     if (valid < c->text.count)
-        return HB_FAIL(HB_EFORMAT, "the ids do not make valid UTF-8 (byte %zu), which JSON cannot hold; decode "
-                                   "without --jsonl", valid);
+        return HB_FAIL(HB_EFORMAT,
+                       "the ids do not make valid UTF-8 (byte %zu), which JSON cannot hold; decode "
+                       "without --jsonl",
+                       valid);
     HB_TRY(hb_bytes_append_text(&c->out, "{\"text\": "));
     HB_TRY(hb_json_text_string(&c->out, c->text.data, c->text.count));
     return hb_bytes_append_text(&c->out, "}\n");
@@ -199,8 +203,10 @@ static hb_status code(const char *path, bool encode, bool jsonl, bool special)
 
 static int run_code(int argc, char **argv, bool encode)
 {
-    static const struct option options[] = {
-        {"jsonl", no_argument, NULL, 'j'}, {"special", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"jsonl", no_argument, NULL, 'j'},
+                                            {"special", no_argument, NULL, 's'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     bool jsonl = false, special = false;
     int option;
     while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
@@ -240,12 +246,15 @@ static hb_status train(const char *const *inputs, size_t input_count, int32_t vo
     hb_status status = hb_bpe_train(&texts, vocab_size, specials, 1, output, &report);
     const struct hb_source_counts *counts = hb_source_counts(source);
     if (counts->invalid)
-        fprintf(stderr, "left out %" PRId64 " texts; the first: %s\n", counts->invalid, counts->first_invalid);
+        fprintf(stderr, "left out %" PRId64 " texts; the first: %s\n", counts->invalid,
+                counts->first_invalid);
     if (status == HB_OK) {
-        printf("%s: %d tokens from %" PRId64 " texts, %" PRId64 " bytes, %" PRId64 " words (%" PRId64 " distinct)\n",
+        printf("%s: %d tokens from %" PRId64 " texts, %" PRId64 " bytes, %" PRId64 " words (%" PRId64
+               " distinct)\n",
                output, report.vocabulary, report.texts, report.bytes, report.words, report.distinct_words);
         if (report.vocabulary < vocab_size)
-            fprintf(stderr, "the text has no more repeated pairs: %d tokens instead of %d; train on more text\n",
+            fprintf(stderr,
+                    "the text has no more repeated pairs: %d tokens instead of %d; train on more text\n",
                     report.vocabulary, vocab_size);
     }
     hb_source_destroy(source);
@@ -267,7 +276,8 @@ static int run_train(int argc, char **argv)
             return finish(fputs(usage, stdout) < 0 ? HB_EIO : HB_OK);
         if (option == 'o')
             output = optarg;
-        else if (option == 'v' && ((vocab_size = strtol(optarg, &after, 10)) < 1 || *after || vocab_size > INT32_MAX))
+        else if (option == 'v' &&
+                 ((vocab_size = strtol(optarg, &after, 10)) < 1 || *after || vocab_size > INT32_MAX))
             return wrong_usage("--vocab-size must be a whole number, not '%s'", optarg);
         else if (option == ':')
             return wrong_usage("%s needs a value", argv[optind - 1]);
@@ -278,7 +288,8 @@ static int run_train(int argc, char **argv)
         return wrong_usage("train needs %s", vocab_size ? "--output DIR" : "--vocab-size N");
     if (optind == argc)
         return wrong_usage("%s needs at least one file or folder", argv[0]);
-    return finish(train((const char *const *)argv + optind, (size_t)(argc - optind), (int32_t)vocab_size, output));
+    return finish(
+        train((const char *const *)argv + optind, (size_t)(argc - optind), (int32_t)vocab_size, output));
 }
 
 int hb_cli_tokenizer(int argc, char **argv)

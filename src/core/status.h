@@ -44,7 +44,8 @@ const char *hb_error(void);
 /* Where the last failure was raised, "file.c:123". */
 const char *hb_error_place(void);
 
-#define HB_FAIL(code, ...) hb_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+/* The code stands at the end once more, so that the compiler sees that it is not HB_OK. */
+#define HB_FAIL(code, ...) (hb_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__), (code))
 
 /* Passes a failure up. */
 #define HB_TRY(call)                           \

@@ -7,8 +7,9 @@
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
-/* Elements that are hashed at once, right after their update. */
-enum { PIECE = 256 };
+/* Elements that are hashed at once, right after their update, while they are in L1. (xxHash is
+ * compiled into this file, so that it has the vector instructions of the level.) */
+enum { PIECE = 512 };
 
 /* Returns not 0 if there is a NaN among the new parameters. */
 static uint32_t update(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count)

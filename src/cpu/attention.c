@@ -19,25 +19,25 @@ enum { TILES = 2, BLOCK = TILES * TILE };
 struct queries {
     int64_t index; /* positions from 64 index on */
     int64_t lo, hi;
-    float *qt;      /* [D,64] */
-    float *o;       /* [PADDED,width] */
+    float *qt;      /* Q^T in panels */
+    float *o;       /* [PADDED] rows */
     float m[TILE], l[TILE], a[PADDED];
 };
 
 struct scratch {
     struct queries tile[TILES];
-    float *k, *v; /* [PADDED,width] */
-    float *s;     /* [PADDED,64] and ROWS floats: S^T, then P^T */
+    float *k, *v; /* [PADDED] rows */
+    float *s;     /* [PADDED,SCORES]: S^T, then P^T */
 };
 
 static struct scratch *scratch_in(char **at, size_t *used, int64_t D)
 {
-    size_t rows = (size_t)(PADDED * whole(D)) * sizeof(float);
+    size_t rows = (size_t)(PADDED * row_stride(D)) * sizeof(float);
     struct scratch *w = take(at, used, sizeof *w);
     float *part[2 * TILES + 3];
     for (int i = 0; i < 2 * TILES + 2; i++)
         part[i] = take(at, used, rows);
-    part[2 * TILES + 2] = take(at, used, (PADDED * TILE + ROWS) * sizeof(float));
+    part[2 * TILES + 2] = take(at, used, PADDED * SCORES * sizeof(float));
     if (!w)
         return NULL;
     for (int t = 0; t < TILES; t++) {
@@ -56,8 +56,8 @@ static inline vec row_sum(const float *p)
     vec t[16];
     UNROLL
     for (int l = 0; l < 16; l++) {
-        vec even = vec_add(vec_load(p + l * TILE), vec_load(p + (l + 32) * TILE));
-        vec odd = vec_add(vec_load(p + (l + 16) * TILE), vec_load(p + (l + 48) * TILE));
+        vec even = vec_add(vec_load(p + l * SCORES), vec_load(p + (l + 32) * SCORES));
+        vec odd = vec_add(vec_load(p + (l + 16) * SCORES), vec_load(p + (l + 48) * SCORES));
         t[l] = vec_add(even, odd);
     }
     UNROLL
@@ -87,9 +87,9 @@ static inline vec highest(const float *s, int64_t c, int64_t rows, vec m)
     for (; j + 4 <= rows; j += 4)
         UNROLL
         for (int i = 0; i < 4; i++)
-            high[i] = vec_max(vec_load(s + (j + i) * TILE + c), high[i]);
+            high[i] = vec_max(vec_load(s + (j + i) * SCORES + c), high[i]);
     for (; j < rows; j++)
-        high[0] = vec_max(vec_load(s + j * TILE + c), high[0]);
+        high[0] = vec_max(vec_load(s + j * SCORES + c), high[0]);
     return vec_max(vec_max(high[0], high[1]), vec_max(high[2], high[3]));
 }
 
@@ -101,7 +101,7 @@ static void softmax(struct queries *q, float *s, int64_t keys, int64_t from, int
     for (int64_t j = 0; diagonal && j < keys; j++) {
         int64_t c = j / VEC_WIDTH * VEC_WIDTH;
         for (int64_t i = 0; i < VEC_WIDTH; i++)
-            s[j * TILE + c + i] = c + i < j ? -INFINITY : s[j * TILE + c + i];
+            s[j * SCORES + c + i] = c + i < j ? -INFINITY : s[j * SCORES + c + i];
     }
     float shift[TILE];
     for (int64_t c = from; c < to; c += VEC_WIDTH) {
@@ -114,7 +114,7 @@ static void softmax(struct queries *q, float *s, int64_t keys, int64_t from, int
         q->a[i] = hb_expf(q->a[i] - shift[i]);
     }
     for (int64_t j = 0; j < keys; j++) {
-        float *p = s + j * TILE;
+        float *p = s + j * SCORES;
         int64_t c = first_seen(from, j, diagonal);
         for (int64_t i = from; i < c; i++)
             p[i] = 0.0f;
@@ -124,54 +124,57 @@ static void softmax(struct queries *q, float *s, int64_t keys, int64_t from, int
     }
     for (int64_t j = keys; j < TILE; j++)
         for (int64_t c = from; c < to; c += VEC_WIDTH)
-            vec_store(s + j * TILE + c, vec_zero());
+            vec_store(s + j * SCORES + c, vec_zero());
     for (int64_t c = from; c < to; c += VEC_WIDTH)
         vec_store(q->l + c, vec_fma(vec_load(q->a + c), vec_load(q->l + c), row_sum(s + c)));
 }
 
-INLINE void output_rows(int n, const float *p, const float *v, const float *a, int64_t width, int64_t common,
+INLINE void output_rows(int n, const float *p, const float *v, const float *a, int64_t stride, int64_t common,
                         bool diagonal, float *o)
 {
     vec acc[ROWS][2];
-    query_rows(acc, n, p, v, width, common, diagonal);
+    query_rows(acc, n, p, v, stride, common, diagonal);
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
         for (int c = 0; c < n; c++) {
-            float *at = o + r * width + c * VEC_WIDTH;
+            float *at = o + r * stride + c * VEC_WIDTH;
             vec_store(at, vec_fma(vec_set1(a[r]), vec_load(at), acc[r][c]));
         }
 }
 
 /* O = fmaf(a, O, P V) */
-static void output(struct queries *q, const float *p, const float *v, int64_t width, bool diagonal)
+static void output(struct queries *q, const float *p, const float *v, int64_t D, bool diagonal,
+                   const struct ahead *ahead)
 {
-    for (int64_t c = 0; c < width; c += 2 * VEC_WIDTH)
+    int64_t stride = row_stride(D);
+    for (int64_t c = 0; c < D; c += PANEL)
         for (int64_t r = q->lo; r < q->hi; r += ROWS) {
             int64_t common = diagonal ? r + 1 : TILE;
-            float *o = q->o + r * width + c;
-            if (c + 2 * VEC_WIDTH <= width)
-                output_rows(2, p + r, v + c, q->a + r, width, common, diagonal, o);
+            float *o = q->o + r * stride + c;
+            if (c == 0)
+                fetch(ahead, r - q->lo);
+            if (c + VEC_WIDTH < D)
+                output_rows(2, p + r, v + c, q->a + r, stride, common, diagonal, o);
             else
-                output_rows(1, p + r, v + c, q->a + r, width, common, diagonal, o);
+                output_rows(1, p + r, v + c, q->a + r, stride, common, diagonal, o);
         }
 }
 
-static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float scale, bool diagonal)
+static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float scale, bool diagonal,
+                         const struct ahead *next_k, const struct ahead *next_v)
 {
     int64_t keys = diagonal ? q->hi : TILE;
     int64_t from = q->lo / VEC_WIDTH * VEC_WIDTH, to = whole(q->hi);
-    tile_scores(w->k, whole(D), q->qt, TILE, D, scale, keys, from, to, diagonal, w->s);
+    tile_scores(w->k, row_stride(D), q->qt, D, scale, keys, from, to, diagonal, next_k, w->s);
     softmax(q, w->s, keys, from, to, diagonal);
-    output(q, w->s, w->v, whole(D), diagonal);
+    output(q, w->s, w->v, D, diagonal, next_v);
 }
 
 static void queries_begin(struct queries *q, const float *from, int64_t stride, int64_t D)
 {
-    /* Lanes where no query stands must hold numbers, so that nothing they do takes long. */
-    memset(q->qt, 0, (size_t)(D * TILE) * sizeof(float));
-    memset(q->o, 0, (size_t)(PADDED * whole(D)) * sizeof(float));
-    tile_transpose(from, stride, q->hi - q->lo, D, q->qt + q->lo, TILE);
+    tile_transpose(from, stride, q->lo, q->hi, D, q->qt);
+    memset(q->o + q->lo * row_stride(D), 0, (size_t)((q->hi - q->lo + ROWS) * row_stride(D)) * sizeof(float));
     for (int i = 0; i < TILE; i++) {
         q->m[i] = -INFINITY;
         q->l[i] = 0.0f;
@@ -181,7 +184,7 @@ static void queries_begin(struct queries *q, const float *from, int64_t stride, 
 static void queries_end(const struct queries *q, int64_t D, float *out, int64_t out_row, float *lse, int64_t lse_row)
 {
     for (int64_t i = q->lo; i < q->hi; i++) {
-        const float *o = q->o + i * whole(D);
+        const float *o = q->o + i * row_stride(D);
         float l = q->l[i], *row = out + (i - q->lo) * out_row;
         for (int64_t d = 0; d < D; d++)
             row[d] = l == 0.0f ? 0.0f : o[d] / l + 0.0f;
@@ -192,7 +195,7 @@ static void queries_end(const struct queries *q, int64_t D, float *out, int64_t 
 static void forward_block(const struct hb_attention_forward_args *args, const struct piece *piece, int64_t h,
                           struct scratch *w)
 {
-    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], g = h / (H / G), width = whole(D);
+    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], g = h / (H / G);
     struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
     int64_t begin = larger(s.first, (int64_t)piece->index * BLOCK);
     int64_t end = smaller(s.length, ((int64_t)piece->index + 1) * BLOCK);
@@ -210,13 +213,18 @@ static void forward_block(const struct hb_attention_forward_args *args, const st
         t->hi = smaller(end - index * TILE, TILE);
         queries_begin(t, q + (index * TILE + t->lo - begin) * H * D, H * D, D);
     }
+    int64_t next_head = ((h + 1) / (H / G) - g) * D;
     for (int64_t kt = 0; kt <= last; kt++) {
+        int64_t at = kt * TILE * G * D, next = kt < last ? at + TILE * G * D : next_head;
         int64_t keys = smaller(end - kt * TILE, TILE);
-        tile_copy(k + kt * TILE * G * D, G * D, keys, D, w->k, width);
-        tile_copy(v + kt * TILE * G * D, G * D, keys, D, w->v, width);
-        for (int64_t t = 0; t < tiles; t++)
-            if (kt <= w->tile[t].index)
-                forward_tile(&w->tile[t], w, D, args->scale, kt == w->tile[t].index);
+        tile_copy(k + at, G * D, keys, D, w->k, row_stride(D));
+        tile_copy(v + at, G * D, keys, D, w->v, row_stride(D));
+        struct ahead next_k = {k + next, G * D, TILE, D}, next_v = {v + next, G * D, TILE, D};
+        for (int64_t t = tiles - 1; t >= 0; t--)
+            if (kt <= w->tile[t].index) {
+                forward_tile(&w->tile[t], w, D, args->scale, kt == w->tile[t].index, &next_k, &next_v);
+                next_k.rows = next_v.rows = 0;
+            }
     }
     for (int64_t t = 0; t < tiles; t++) {
         int64_t at = w->tile[t].index * TILE + w->tile[t].lo - begin;

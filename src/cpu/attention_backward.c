@@ -32,16 +32,16 @@ struct packed {
 };
 
 struct scratch {
-    float *k, *v;     /* [PADDED,width] the tile of keys */
-    float *dk, *dv;   /* [PADDED,width] */
-    float *q, *dout;  /* [PADDED,width] a tile of queries */
-    float *dq;        /* [PADDED,width] what this tile of keys adds to it */
-    float *p, *ds;    /* [PADDED,64] and ROWS floats: S^T, dP^T, then P^T, dS^T */
+    float *k, *v;     /* [PADDED] rows: the tile of keys */
+    float *dk, *dv;   /* [PADDED] rows: */
+    float *q, *dout;  /* [PADDED] rows: a tile of queries */
+    float *dq;        /* [PADDED] rows: what this tile of keys adds to it */
+    float *p, *ds;    /* [PADDED,SCORES]: S^T, dP^T, then P^T, dS^T */
 };
 
 static struct scratch scratch_in(char **at, size_t *used, int64_t D)
 {
-    size_t rows = (size_t)(PADDED * whole(D)) * sizeof(float), tile = (PADDED * TILE + ROWS) * sizeof(float);
+    size_t rows = (size_t)(PADDED * row_stride(D)) * sizeof(float), tile = PADDED * SCORES * sizeof(float);
     struct scratch w;
     w.k = take(at, used, rows);
     w.v = take(at, used, rows);
@@ -104,10 +104,8 @@ static void pack(const struct hb_attention_backward_args *args, const struct pac
     int64_t at = (q.row * H + h) * D;
     const float *dout = (const float *)args->dout.data + at, *out = (const float *)args->out.data + at;
     const float *lse = (const float *)args->lse.data + q.row * H + h;
-    memset(q.qt, 0, (size_t)(D * q.columns) * sizeof(float));
-    memset(q.dot, 0, (size_t)(D * q.columns) * sizeof(float));
-    tile_transpose((const float *)args->q.data + at, H * D, q.count, D, q.qt, q.columns);
-    tile_transpose(dout, H * D, q.count, D, q.dot, q.columns);
+    tile_transpose((const float *)args->q.data + at, H * D, 0, q.count, D, q.qt);
+    tile_transpose(dout, H * D, 0, q.count, D, q.dot);
     for (int64_t i = 0; i < q.columns; i++) {
         bool there = i < q.count;
         q.delta[i] = there ? hb_row_dot(dout + i * H * D, out + i * H * D, D) : 0.0f;
@@ -116,56 +114,59 @@ static void pack(const struct hb_attention_backward_args *args, const struct pac
     atomic_init(q.turn, 0);
 }
 
-INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t width, int64_t begin, int64_t end,
+INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t begin, int64_t end,
                               bool diagonal, float *out)
 {
     vec acc[ROWS][2];
-    key_rows(acc, n, a, b, width, begin, end, diagonal);
+    key_rows(acc, n, a, b, stride, begin, end, diagonal);
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
         for (int c = 0; c < n; c++) {
-            float *at = out + r * width + c * VEC_WIDTH;
+            float *at = out + r * stride + c * VEC_WIDTH;
             vec_store(at, vec_add(vec_load(at), acc[r][c]));
         }
 }
 
 /* dV += P^T dO; dK += dS^T Q */
-static void key_gradient(const float *a, const float *b, int64_t width, int64_t keys, int64_t queries, bool diagonal,
+static void key_gradient(const float *a, const float *b, int64_t D, int64_t keys, int64_t queries, bool diagonal,
                          float *out)
 {
-    for (int64_t c = 0; c < width; c += 2 * VEC_WIDTH)
+    int64_t stride = row_stride(D);
+    for (int64_t c = 0; c < D; c += PANEL)
         for (int64_t r = 0; r < keys; r += ROWS) {
             int64_t begin = diagonal ? r : 0;
-            if (c + 2 * VEC_WIDTH <= width)
-                key_gradient_rows(2, a + r * TILE, b + c, width, begin, queries, diagonal, out + r * width + c);
+            const float *row = a + r * SCORES;
+            if (c + VEC_WIDTH < D)
+                key_gradient_rows(2, row, b + c, stride, begin, queries, diagonal, out + r * stride + c);
             else
-                key_gradient_rows(1, a + r * TILE, b + c, width, begin, queries, diagonal, out + r * width + c);
+                key_gradient_rows(1, row, b + c, stride, begin, queries, diagonal, out + r * stride + c);
         }
 }
 
-INLINE void query_gradient_rows(int n, const float *a, const float *b, int64_t width, int64_t common, bool diagonal,
+INLINE void query_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t common, bool diagonal,
                                 float *out)
 {
     vec acc[ROWS][2];
-    query_rows(acc, n, a, b, width, common, diagonal);
+    query_rows(acc, n, a, b, stride, common, diagonal);
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
         for (int c = 0; c < n; c++)
-            vec_store(out + r * width + c * VEC_WIDTH, acc[r][c]);
+            vec_store(out + r * stride + c * VEC_WIDTH, acc[r][c]);
 }
 
 /* dQ of this tile of keys = dS K */
-static void query_gradient(const float *a, const float *b, int64_t width, int64_t queries, bool diagonal, float *out)
+static void query_gradient(const float *a, const float *b, int64_t D, int64_t queries, bool diagonal, float *out)
 {
-    for (int64_t c = 0; c < width; c += 2 * VEC_WIDTH)
+    int64_t stride = row_stride(D);
+    for (int64_t c = 0; c < D; c += PANEL)
         for (int64_t r = 0; r < queries; r += ROWS) {
             int64_t common = diagonal ? r + 1 : TILE;
-            if (c + 2 * VEC_WIDTH <= width)
-                query_gradient_rows(2, a + r, b + c, width, common, diagonal, out + r * width + c);
+            if (c + VEC_WIDTH < D)
+                query_gradient_rows(2, a + r, b + c, stride, common, diagonal, out + r * stride + c);
             else
-                query_gradient_rows(1, a + r, b + c, width, common, diagonal, out + r * width + c);
+                query_gradient_rows(1, a + r, b + c, stride, common, diagonal, out + r * stride + c);
         }
 }
 
@@ -182,7 +183,7 @@ static void hand_on(const struct queries *q, int64_t kt, const float *tile, int6
 {
     wait_for_turn(q->turn, (int)kt);
     for (int64_t i = 0; i < q->count; i++) {
-        const float *from = tile + i * whole(D);
+        const float *from = tile + i * row_stride(D);
         float *to = dq + i * stride;
         for (int64_t d = 0; d < D; d++) {
             float total = kt == 0 ? from[d] : to[d] + from[d];
@@ -192,39 +193,53 @@ static void hand_on(const struct queries *q, int64_t kt, const float *tile, int6
     atomic_store_explicit(q->turn, (int)kt + 1, memory_order_release);
 }
 
+/* Scores to P, dP to dS, of one key and `count` queries. */
+static void probabilities(float *restrict p, float *restrict ds, const float *restrict shift,
+                          const float *restrict delta, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        p[i] = hb_expf(p[i] - shift[i]);
+        ds[i] = p[i] * (ds[i] - delta[i]);
+    }
+}
+
 static void backward_tile(const struct hb_attention_backward_args *args, const struct queries *q, int64_t kt,
                           int64_t keys, int64_t h, struct scratch *w)
 {
-    int64_t H = args->q.shape[1], D = args->q.shape[2], width = whole(D), at = (q->row * H + h) * D;
+    int64_t H = args->q.shape[1], D = args->q.shape[2], stride = row_stride(D), at = (q->row * H + h) * D;
+    const float *q_rows = (const float *)args->q.data + at, *dout_rows = (const float *)args->dout.data + at;
+    float *dq_rows = (float *)args->dq.data + at;
+    struct ahead next_q = {q_rows, H * D, q->count, D}, next_dout = {dout_rows, H * D, q->count, D};
+    struct ahead next_dq = {dq_rows, H * D, q->count, D};
     bool diagonal = kt == q->index;
-    tile_scores(w->k, width, q->qt, q->columns, D, args->scale, keys, 0, q->columns, diagonal, w->p);
-    tile_scores(w->v, width, q->dot, q->columns, D, 1.0f, keys, 0, q->columns, diagonal, w->ds);
+    tile_scores(w->k, stride, q->qt, D, args->scale, keys, 0, q->columns, diagonal, &next_dout, w->p);
+    tile_scores(w->v, stride, q->dot, D, 1.0f, keys, 0, q->columns, diagonal, &next_q, w->ds);
     for (int64_t j = 0; j < keys; j++) {
-        float *p = w->p + j * TILE, *ds = w->ds + j * TILE;
-        for (int64_t i = diagonal ? j / VEC_WIDTH * VEC_WIDTH : 0; i < q->columns; i++) {
-            p[i] = hb_expf(p[i] - q->shift[i]);
-            ds[i] = p[i] * (ds[i] - q->delta[i]);
-        }
+        int64_t from = diagonal ? j / VEC_WIDTH * VEC_WIDTH : 0;
+        if (j % ROWS == 0)
+            fetch(&next_dq, j);
+        probabilities(w->p + j * SCORES + from, w->ds + j * SCORES + from, q->shift + from, q->delta + from,
+                      q->columns - from);
     }
-    tile_copy((const float *)args->dout.data + at, H * D, q->count, D, w->dout, width);
-    key_gradient(w->p, w->dout, width, keys, q->count, diagonal, w->dv);
-    tile_copy((const float *)args->q.data + at, H * D, q->count, D, w->q, width);
-    key_gradient(w->ds, w->q, width, keys, q->count, diagonal, w->dk);
-    query_gradient(w->ds, w->k, width, q->count, diagonal, w->dq);
-    hand_on(q, kt, w->dq, D, args->scale, (float *)args->dq.data + at, H * D);
+    tile_copy(dout_rows, H * D, q->count, D, w->dout, stride);
+    key_gradient(w->p, w->dout, D, keys, q->count, diagonal, w->dv);
+    tile_copy(q_rows, H * D, q->count, D, w->q, stride);
+    key_gradient(w->ds, w->q, D, keys, q->count, diagonal, w->dk);
+    query_gradient(w->ds, w->k, D, q->count, diagonal, w->dq);
+    hand_on(q, kt, w->dq, D, args->scale, dq_rows, H * D);
 }
 
 static void backward_piece(const struct hb_attention_backward_args *args, const struct packed *packed,
                            const struct piece *piece, int64_t g, struct scratch *w)
 {
-    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], width = whole(D);
+    int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], stride = row_stride(D);
     struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
     int64_t kt = piece->index, keys = smaller(TILE, s.length - kt * TILE);
     int64_t at = ((s.k_row + kt * TILE) * G + g) * D;
-    tile_copy((const float *)args->k.data + at, G * D, keys, D, w->k, width);
-    tile_copy((const float *)args->v.data + at, G * D, keys, D, w->v, width);
-    memset(w->dk, 0, (size_t)(keys * width) * sizeof(float));
-    memset(w->dv, 0, (size_t)(keys * width) * sizeof(float));
+    tile_copy((const float *)args->k.data + at, G * D, keys, D, w->k, stride);
+    tile_copy((const float *)args->v.data + at, G * D, keys, D, w->v, stride);
+    memset(w->dk, 0, (size_t)(keys * stride) * sizeof(float));
+    memset(w->dv, 0, (size_t)(keys * stride) * sizeof(float));
     for (int64_t h = g * (H / G); h < (g + 1) * (H / G); h++)
         for (int64_t index = kt; index * TILE < s.length; index++) {
             struct queries q = queries_at(packed, &s, piece->segment, index, h, H, D);
@@ -233,8 +248,8 @@ static void backward_piece(const struct hb_attention_backward_args *args, const 
     for (int64_t j = 0; j < keys; j++) {
         float *dk = (float *)args->dk.data + at + j * G * D, *dv = (float *)args->dv.data + at + j * G * D;
         for (int64_t d = 0; d < D; d++) {
-            dk[d] = args->scale * w->dk[j * width + d] + 0.0f;
-            dv[d] = w->dv[j * width + d] + 0.0f;
+            dk[d] = args->scale * w->dk[j * stride + d] + 0.0f;
+            dv[d] = w->dv[j * stride + d] + 0.0f;
         }
     }
 }

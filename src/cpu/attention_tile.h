@@ -6,8 +6,8 @@
  * lanes; the other products keep the head width in the lanes:
  *
  *     product  rows     k        columns  a                   b
- *     S^T      keys     d        queries  K    [key][d]       Q^T  [d][query]
- *     dP^T     keys     d        queries  V    [key][d]       dO^T [d][query]
+ *     S^T      keys     d        queries  K    [key][d]       Q^T  [d][query], panels
+ *     dP^T     keys     d        queries  V    [key][d]       dO^T [d][query], panels
  *     O        queries  keys     d        P^T  [key][query]   V    [key][d]
  *     dQ       queries  keys     d        dS^T [key][query]   K    [key][d]
  *     dV       keys     queries  d        P^T  [key][query]   dO   [query][d]
@@ -37,6 +37,11 @@ enum {
     ROWS = 4,
 #endif
     PADDED = TILE + ROWS,
+    PANEL = 2 * VEC_WIDTH,
+    /* Rows of a buffer lie an odd number of cache lines apart, or a column of it would crowd a few
+     * sets of the cache. */
+    SKEW = 16,
+    SCORES = TILE + SKEW, /* row stride of S, P, dP, dS */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -60,6 +65,12 @@ static inline int64_t larger(int64_t a, int64_t b)
 static inline int64_t whole(int64_t x)
 {
     return (x + VEC_WIDTH - 1) / VEC_WIDTH * VEC_WIDTH;
+}
+
+/* Row stride of a copied tile of q, k, v or dO. */
+static inline int64_t row_stride(int64_t D)
+{
+    return whole(D) + SKEW;
 }
 
 /* One step k: a(r) b[c] for the rows from <= r < to; n = 1 or 2 registers. */
@@ -98,7 +109,7 @@ INLINE void score_rows(int n, const float *a, int64_t lda, const float *b, int64
         for (int r = 0; r < ROWS; r++)
             UNROLL
             for (int c = 0; c < n; c++) {
-                float *at = out + r * TILE + c * VEC_WIDTH;
+                float *at = out + r * SCORES + c * VEC_WIDTH;
                 vec total = begin == 0 ? acc[r][c] : vec_add(vec_load(at), acc[r][c]);
                 vec_store(at, vec_mul(vec_set1(factor), total));
             }
@@ -112,13 +123,13 @@ INLINE void query_rows(vec acc[ROWS][2], int n, const float *a, const float *b, 
 {
     clear(acc);
     for (int64_t k = 0; k < common; k++)
-        step(acc, n, 0, ROWS, a + k * TILE, 1, b + k * ldb);
+        step(acc, n, 0, ROWS, a + k * SCORES, 1, b + k * ldb);
     if (diagonal) {
-        a += (common - 1) * TILE;
+        a += (common - 1) * SCORES;
         b += (common - 1) * ldb;
         UNROLL
         for (int t = 1; t < ROWS; t++)
-            step(acc, n, t, ROWS, a + t * TILE, 1, b + t * ldb);
+            step(acc, n, t, ROWS, a + t * SCORES, 1, b + t * ldb);
     }
 }
 
@@ -133,74 +144,103 @@ INLINE void key_rows(vec acc[ROWS][2], int n, const float *a, const float *b, in
         UNROLL
         for (int t = 0; t < ROWS; t++)
             if (k + t < end)
-                step(acc, n, 0, t + 1, a + k + t, TILE, b + (k + t) * ldb);
+                step(acc, n, 0, t + 1, a + k + t, SCORES, b + (k + t) * ldb);
         k += ROWS;
     }
     for (; k < end; k++)
-        step(acc, n, 0, ROWS, a + k, TILE, b + k * ldb);
+        step(acc, n, 0, ROWS, a + k, SCORES, b + k * ldb);
+}
+
+/* Rows that will be needed soon. They lie far apart, where no processor fetches
+ * them unasked, so products ask for a few at a time while they compute. */
+struct ahead {
+    const float *from;
+    int64_t stride, rows, width;
+};
+
+static inline void fetch(const struct ahead *ahead, int64_t row)
+{
+    for (int64_t r = row; r < ahead->rows && r < row + ROWS; r++)
+        for (int64_t d = 0; d < ahead->width; d += 16)
+            __builtin_prefetch(ahead->from + r * ahead->stride + d, 0, 2);
+}
+
+/* Columns of the panel that has column c, of `columns` in all. The last may have one register only. */
+static inline int64_t panel_width(int64_t c, int64_t columns)
+{
+    return smaller(PANEL, columns - c / PANEL * PANEL);
 }
 
 /* Scores of keys 0 .. keys - 1 and the queries of columns [from, to), whole
  * registers. On the diagonal, registers that are masked for all of a group of
  * rows stay as they are. */
-static inline void tile_scores(const float *a, int64_t lda, const float *b, int64_t ldb, int64_t D, float scale,
-                               int64_t keys, int64_t from, int64_t to, bool diagonal, float *out)
+static inline void tile_scores(const float *a, int64_t lda, const float *b, int64_t D, float scale, int64_t keys,
+                               int64_t from, int64_t to, bool diagonal, const struct ahead *ahead, float *out)
 {
     for (int64_t r = 0; r < keys; r += ROWS) {
-        int64_t c = diagonal ? larger(from, r / VEC_WIDTH * VEC_WIDTH) : from;
-        for (; c + 2 * VEC_WIDTH <= to; c += 2 * VEC_WIDTH)
-            score_rows(2, a + r * lda, lda, b + c, ldb, D, scale, out + r * TILE + c);
-        if (c < to)
-            score_rows(1, a + r * lda, lda, b + c, ldb, D, scale, out + r * TILE + c);
+        fetch(ahead, r);
+        for (int64_t c = diagonal ? larger(from, r / VEC_WIDTH * VEC_WIDTH) : from; c < to;) {
+            int64_t ldb = panel_width(c, to);
+            const float *panel = b + c / PANEL * PANEL * D + c % PANEL;
+            float *at = out + r * SCORES + c;
+            if (c % PANEL == 0 && ldb == PANEL) {
+                score_rows(2, a + r * lda, lda, panel, ldb, D, scale, at);
+                c += PANEL;
+            } else {
+                score_rows(1, a + r * lda, lda, panel, ldb, D, scale, at);
+                c += VEC_WIDTH;
+            }
+        }
     }
 }
 
-/* Row-major copy [rows,width] of rows that lie `stride` apart, zeros beyond D. */
-static inline void tile_copy(const float *from, int64_t stride, int64_t rows, int64_t D, float *to, int64_t width)
+/* Row-major copy of rows that lie `stride` apart to rows that lie `to_stride`
+ * apart, zeros from D to whole registers. */
+static inline void tile_copy(const float *from, int64_t stride, int64_t rows, int64_t D, float *to,
+                             int64_t to_stride)
 {
     int64_t full = D / VEC_WIDTH * VEC_WIDTH;
-    for (int64_t r = 0; r < rows; r++, from += stride, to += width) {
+    for (int64_t r = 0; r < rows; r++, from += stride, to += to_stride) {
         for (int64_t d = 0; d < full; d += VEC_WIDTH)
             vec_store(to + d, vec_load(from + d));
-        for (int64_t d = full; d < width; d++)
+        for (int64_t d = full; d < whole(D); d++)
             to[d] = d < D ? from[d] : 0.0f;
     }
 }
 
 typedef float quad __attribute__((vector_size(16)));
 
-/* Transposed copy to[d][r], d < D, of rows that lie `stride` apart; columns
- * from `rows` up to the next multiple of 4 are zero. */
-static inline void tile_transpose(const float *from, int64_t stride, int64_t rows, int64_t D, float *to,
-                                  int64_t width)
+/* Transposed copy in panels [D][panel_width] of rows that lie `stride` apart: the
+ * first becomes column lo, the last hi - 1 of whole(hi) columns. The rest of their
+ * registers is zero: numbers like others, at which nobody will look. */
+static inline void tile_transpose(const float *from, int64_t stride, int64_t lo, int64_t hi, int64_t D, float *to)
 {
-    for (int64_t r = 0; r < rows; r += 4) {
+    static const float zeros[4];
+    for (int64_t c = lo / VEC_WIDTH * VEC_WIDTH; c < whole(hi); c += 4) {
         const float *row[4];
-        static const float zeros[4];
-        bool have[4];
-        for (int i = 0; i < 4; i++) {
-            have[i] = r + i < rows;
-            row[i] = from + (have[i] ? r + i : r) * stride;
-        }
+        int64_t width = panel_width(c, whole(hi));
+        float *panel = to + c / PANEL * PANEL * D + c % PANEL;
+        for (int i = 0; i < 4; i++)
+            row[i] = c + i >= lo && c + i < hi ? from + (c + i - lo) * stride : NULL;
         int64_t d = 0;
         for (; d + 4 <= D; d += 4) {
             quad x[4];
             for (int i = 0; i < 4; i++)
-                memcpy(&x[i], have[i] ? row[i] + d : zeros, sizeof x[i]);
-            quad lo0 = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5);
-            quad lo1 = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
-            quad hi0 = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
-            quad hi1 = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
-            x[0] = __builtin_shufflevector(lo0, lo1, 0, 1, 4, 5);
-            x[1] = __builtin_shufflevector(lo0, lo1, 2, 3, 6, 7);
-            x[2] = __builtin_shufflevector(hi0, hi1, 0, 1, 4, 5);
-            x[3] = __builtin_shufflevector(hi0, hi1, 2, 3, 6, 7);
+                memcpy(&x[i], row[i] ? row[i] + d : zeros, sizeof x[i]);
+            quad low01 = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5);
+            quad low23 = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+            quad high01 = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
+            quad high23 = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+            x[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+            x[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+            x[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+            x[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
             for (int i = 0; i < 4; i++)
-                memcpy(to + (d + i) * width + r, &x[i], sizeof x[i]);
+                memcpy(panel + (d + i) * width, &x[i], sizeof x[i]);
         }
         for (; d < D; d++)
             for (int i = 0; i < 4; i++)
-                to[d * width + r + i] = have[i] ? row[i][d] : 0.0f;
+                panel[d * width + i] = row[i] ? row[i][d] : 0.0f;
     }
 }
 

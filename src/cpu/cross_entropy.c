@@ -72,7 +72,7 @@ hb_status HB_CPU(cross_entropy)(struct hb_context *context, const struct hb_cros
     const int32_t *labels = args->labels.data;
     bool gradient = args->gradient;
     /* Ignored rows cost nothing without a gradient: dynamic. */
-#pragma omp parallel for num_threads(hb_row_threads(context, n * V)) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(hb_row_threads(context, n *V)) schedule(dynamic, 1)
     for (int64_t t = 0; t < n; t++) {
         float *row = logits + t * V;
         if (labels[t] >= 0) {

@@ -11,7 +11,7 @@ hb_status HB_CPU(embedding_forward)(struct hb_context *context, const struct hb_
     const float *weight = args->weight.data;
     const int32_t *ids = args->ids.data;
     float *out = args->out.data;
-#pragma omp parallel for num_threads(hb_row_threads(context, n * C)) schedule(static)
+#pragma omp parallel for num_threads(hb_row_threads(context, n *C)) schedule(static)
     for (int64_t t = 0; t < n; t++)
         memcpy(out + t * C, weight + ids[t] * C, (size_t)C * sizeof *out);
     return HB_OK;
@@ -71,7 +71,8 @@ static void sum_group(const float *dout, int64_t C, const struct grouping *g, in
         dweight[column + i] = dweight[column + i] + sum[i];
 }
 
-hb_status HB_CPU(embedding_backward)(struct hb_context *context, const struct hb_embedding_backward_args *args)
+hb_status HB_CPU(embedding_backward)(struct hb_context *context,
+                                     const struct hb_embedding_backward_args *args)
 {
     int64_t n = args->dout.shape[0], C = args->dout.shape[1];
     const float *dout = args->dout.data;
@@ -82,13 +83,14 @@ hb_status HB_CPU(embedding_backward)(struct hb_context *context, const struct hb
     while ((INT64_C(1) << bits) < 2 * n)
         bits++;
     void *workspace;
-    HB_TRY(hb_host_workspace(context, ((size_t)3 * (size_t)n + ((size_t)1 << bits)) * sizeof(int64_t), &workspace));
+    HB_TRY(hb_host_workspace(context, ((size_t)3 * (size_t)n + ((size_t)1 << bits)) * sizeof(int64_t),
+                             &workspace));
     struct grouping g = {.first = workspace};
     g.last = g.first + n;
     g.next = g.last + n;
     group_tokens(ids, n, g.next + n, bits, &g);
     int64_t blocks = (C + BLOCK - 1) / BLOCK;
-#pragma omp parallel for num_threads(hb_row_threads(context, n * C)) schedule(dynamic, 16)
+#pragma omp parallel for num_threads(hb_row_threads(context, n *C)) schedule(dynamic, 16)
     for (int64_t item = 0; item < g.groups * blocks; item++) {
         int64_t group = item / blocks, row = ids[g.first[group]];
         sum_group(dout, C, &g, group, item % blocks * BLOCK, present[row], dweight + row * C);

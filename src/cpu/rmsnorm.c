@@ -19,7 +19,7 @@ hb_status HB_CPU(rmsnorm_forward)(struct hb_context *context, const struct hb_rm
     int64_t n = args->x.shape[0], D = args->x.shape[1];
     const float *x = args->x.data, *weight = args->weight.data;
     float *y = args->y.data, *rstd = args->rstd.data, eps = args->eps;
-#pragma omp parallel for num_threads(hb_row_threads(context, n * D)) schedule(static)
+#pragma omp parallel for num_threads(hb_row_threads(context, n *D)) schedule(static)
     for (int64_t t = 0; t < n; t++)
         rstd[t] = normalise(x + t * D, weight, eps, D, y + t * D);
     return HB_OK;
@@ -60,7 +60,7 @@ hb_status HB_CPU(rmsnorm_backward_input)(struct hb_context *context,
     int64_t n = args->x.shape[0], D = args->x.shape[1];
     const float *x = args->x.data, *weight = args->weight.data, *rstd = args->rstd.data, *dy = args->dy.data;
     float *dx = args->dx.data;
-#pragma omp parallel for num_threads(hb_row_threads(context, n * D)) schedule(static)
+#pragma omp parallel for num_threads(hb_row_threads(context, n *D)) schedule(static)
     for (int64_t t = 0; t < n; t++)
         backward_row(x + t * D, weight, rstd[t], dy + t * D, D, dx + t * D);
     return HB_OK;

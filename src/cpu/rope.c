@@ -31,7 +31,7 @@ hb_status HB_CPU(rope)(struct hb_context *context, const struct hb_rope_args *ar
     const float *x = args->x.data, *cosine = args->cosine.data, *sine = args->sine.data;
     float *y = args->y.data;
     bool backward = args->backward;
-#pragma omp parallel for num_threads(hb_row_threads(context, n * H * D)) schedule(static)
+#pragma omp parallel for num_threads(hb_row_threads(context, n *H *D)) schedule(static)
     for (int64_t t = 0; t < n; t++)
         for (int64_t h = 0; h < H; h++) {
             int64_t row = (t * H + h) * D, angle = positions[t] * half;

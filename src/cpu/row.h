@@ -62,7 +62,8 @@ static inline float hb_row_dot(const float *a, const float *b, int64_t n)
     int64_t i = 0;
     for (; i + HB_LANES <= n; i += HB_LANES)
         for (int j = 0; j < HB_LANE_VECS; j++)
-            lanes.v[j] = vec_fma(vec_load(a + i + j * VEC_WIDTH), vec_load(b + i + j * VEC_WIDTH), lanes.v[j]);
+            lanes.v[j] =
+                vec_fma(vec_load(a + i + j * VEC_WIDTH), vec_load(b + i + j * VEC_WIDTH), lanes.v[j]);
     if (i < n) {
         float lane[HB_LANES];
         hb_lanes_store(lane, lanes);

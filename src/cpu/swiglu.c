@@ -14,7 +14,8 @@ static void forward(const float *gate, const float *up, int64_t n, float *out)
 }
 
 /* All three are read before anything is stored: the gradients may lie over gate and up. */
-static void backward(const float *gate, const float *up, const float *dout, int64_t n, float *dgate, float *dup)
+static void backward(const float *gate, const float *up, const float *dout, int64_t n, float *dgate,
+                     float *dup)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {

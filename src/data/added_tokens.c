@@ -17,7 +17,8 @@ static hb_status note_length(struct hb_added_tokens *set, size_t n)
     return HB_OK;
 }
 
-hb_status hb_added_tokens_add(struct hb_added_tokens *set, const void *content, size_t n, int32_t id, bool special)
+hb_status hb_added_tokens_add(struct hb_added_tokens *set, const void *content, size_t n, int32_t id,
+                              bool special)
 {
     if (n == 0 || n > INT32_MAX)
         return HB_FAIL(HB_EFORMAT, "added token %d is empty or too long", id);
@@ -25,7 +26,8 @@ hb_status hb_added_tokens_add(struct hb_added_tokens *set, const void *content, 
     bool added;
     HB_TRY(hb_byte_map_add(&set->map, content, n, (uint32_t)id << 1 | special, &entry, &added));
     if (!added)
-        return HB_FAIL(HB_EFORMAT, "added token '%.*s' is given twice", n < 100 ? (int)n : 100, (const char *)content);
+        return HB_FAIL(HB_EFORMAT, "added token '%.*s' is given twice", n < 100 ? (int)n : 100,
+                       (const char *)content);
     set->first[*(const unsigned char *)content] = true;
     return note_length(set, n);
 }

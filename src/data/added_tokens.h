@@ -18,8 +18,8 @@ struct hb_added_match {
 };
 
 /* HB_EFORMAT when the content is empty or there already. `id` < 2^30. */
-HB_MUST_USE hb_status hb_added_tokens_add(struct hb_added_tokens *set, const void *content, size_t n, int32_t id,
-                                          bool special);
+HB_MUST_USE hb_status hb_added_tokens_add(struct hb_added_tokens *set, const void *content, size_t n,
+                                          int32_t id, bool special);
 void hb_added_tokens_release(struct hb_added_tokens *set);
 
 /* The first match in text[from, n). A special token found while `special` is

@@ -57,7 +57,8 @@ static hb_status add_pair(struct hb_bpe *bpe, const struct hb_bpe_merge *merge, 
     size_t at = pair_home(key, bpe->pair_mask);
     for (; bpe->pairs[at] != free_pair; at = (at + 1) & bpe->pair_mask)
         if (bpe->pairs[at] >> 24 == key)
-            return HB_FAIL(HB_EFORMAT, "merge %u repeats merge %u", rank, (uint32_t)bpe->pairs[at] & 0xffffffu);
+            return HB_FAIL(HB_EFORMAT, "merge %u repeats merge %u", rank,
+                           (uint32_t)bpe->pairs[at] & 0xffffffu);
     bpe->pairs[at] = key << 24 | rank;
     bpe->merges[rank] = *merge;
     return HB_OK;
@@ -68,7 +69,8 @@ hb_status hb_bpe_init(struct hb_bpe *bpe, const uint32_t byte_id[256], const str
 {
     *bpe = (struct hb_bpe){.merge_count = merge_count};
     if (merge_count >= HB_BPE_MERGE_LIMIT)
-        return HB_FAIL(HB_EUNSUPPORTED, "%zu merges: there must be fewer than %d", merge_count, HB_BPE_MERGE_LIMIT);
+        return HB_FAIL(HB_EUNSUPPORTED, "%zu merges: there must be fewer than %d", merge_count,
+                       HB_BPE_MERGE_LIMIT);
     memcpy(bpe->byte_id, byte_id, sizeof bpe->byte_id);
     hb_status status;
     HB_TRY_CLEAN(allocate(bpe, merge_count));
@@ -135,7 +137,7 @@ static hb_status encode_short(const struct hb_bpe *bpe, const unsigned char *pie
 struct list {
     uint64_t *heap; /* room 2n: every merge takes one entry out and puts at most two in */
     size_t heap_count;
-    uint32_t *id, *rank; /* [n]; rank of a symbol and its next one */
+    uint32_t *id, *rank;   /* [n]; rank of a symbol and its next one */
     uint32_t *prev, *next; /* [n]; n = none */
     uint64_t steps;
 };
@@ -219,8 +221,8 @@ static void merge_all(const struct hb_bpe *bpe, struct list *l, uint32_t n)
     }
 }
 
-static hb_status encode_long(const struct hb_bpe *bpe, const unsigned char *piece, size_t n, struct hb_ids *out,
-                             uint64_t *work)
+static hb_status encode_long(const struct hb_bpe *bpe, const unsigned char *piece, size_t n,
+                             struct hb_ids *out, uint64_t *work)
 {
     if (n >= INT32_MAX)
         return HB_FAIL(HB_EUNSUPPORTED, "%zu bytes without a place to cut; split the text", n);

@@ -17,7 +17,7 @@ static const uint32_t inside = (1u << 31) - 1; /* was the first cell of a token 
 
 struct row {
     uint32_t *cells;
-    uint32_t *word; /* [cell]: the word it belongs to */
+    uint32_t *word;        /* [cell]: the word it belongs to */
     const int64_t *counts; /* [word] */
     const struct hb_byte_map *tokens;
     struct hb_pairs pairs;
@@ -37,7 +37,8 @@ static hb_status lay_out(struct row *r, const struct hb_word_counts *words)
         id_of_byte[hb_byte_level_sorted(rank)] = (uint32_t)rank;
     size_t cells = words->words.bytes.count + words->words.count + 1;
     if (cells >= inside)
-        return HB_FAIL(HB_EUNSUPPORTED, "%zu bytes of distinct words; train on less text", words->words.bytes.count);
+        return HB_FAIL(HB_EUNSUPPORTED, "%zu bytes of distinct words; train on less text",
+                       words->words.bytes.count);
     void *memory;
     HB_TRY(hb_memory_alloc(HB_MEMORY_DATA, cells * sizeof *r->cells, &memory));
     r->cells = memory;
@@ -104,12 +105,14 @@ static hb_status merge_everywhere(struct row *r, uint32_t pair, const struct hb_
 
 /* Names the token that the pair makes, old or new, and lists the merge (once:
  * a pair comes up again when another merge makes one of its sides anew). */
-static hb_status record_merge(struct hb_bpe_vocabulary *v, const struct hb_pair *pair, struct hb_bytes *joined,
-                              struct hb_bpe_merge *m)
+static hb_status record_merge(struct hb_bpe_vocabulary *v, const struct hb_pair *pair,
+                              struct hb_bytes *joined, struct hb_bpe_merge *m)
 {
     joined->count = 0;
-    HB_TRY(hb_bytes_append(joined, hb_byte_map_text(&v->tokens, pair->left), v->tokens.entries[pair->left].length));
-    HB_TRY(hb_bytes_append(joined, hb_byte_map_text(&v->tokens, pair->right), v->tokens.entries[pair->right].length));
+    HB_TRY(hb_bytes_append(joined, hb_byte_map_text(&v->tokens, pair->left),
+                           v->tokens.entries[pair->left].length));
+    HB_TRY(hb_bytes_append(joined, hb_byte_map_text(&v->tokens, pair->right),
+                           v->tokens.entries[pair->right].length));
     bool added;
     *m = (struct hb_bpe_merge){.left = pair->left, .right = pair->right};
     HB_TRY(hb_byte_map_add(&v->tokens, joined->data, joined->count, 0, &m->result, &added));

@@ -25,7 +25,8 @@ struct hb_bpe_vocabulary {
 
 /* `limit`: 256 to HB_BPE_ID_LIMIT tokens. HB_EUNSUPPORTED beyond 2^31 - 2 bytes of
  * distinct words. On failure `out` may hold a part and is the caller's to release. */
-HB_MUST_USE hb_status hb_bpe_learn(const struct hb_word_counts *words, int32_t limit, struct hb_bpe_vocabulary *out);
+HB_MUST_USE hb_status hb_bpe_learn(const struct hb_word_counts *words, int32_t limit,
+                                   struct hb_bpe_vocabulary *out);
 void hb_bpe_vocabulary_release(struct hb_bpe_vocabulary *v);
 
 #endif

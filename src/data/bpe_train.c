@@ -9,8 +9,9 @@
 static hb_status check_arguments(int32_t vocab_size, const char *const *specials, size_t special_count)
 {
     if (special_count > 1000 || vocab_size < 256 + (int32_t)special_count || vocab_size > HB_BPE_ID_LIMIT)
-        return HB_FAIL(HB_EARGUMENT, "a vocabulary of %d: must be %zu (256 bytes and %zu special tokens) to %d",
-                       vocab_size, 256 + special_count, special_count, HB_BPE_ID_LIMIT);
+        return HB_FAIL(HB_EARGUMENT,
+                       "a vocabulary of %d: must be %zu (256 bytes and %zu special tokens) to %d", vocab_size,
+                       256 + special_count, special_count, HB_BPE_ID_LIMIT);
     for (size_t i = 0; i < special_count; i++) {
         size_t n = strlen(specials[i]);
         if (n < 2 || hb_utf8_valid_bytes(specials[i], n) < n)
@@ -23,12 +24,15 @@ static hb_status check_arguments(int32_t vocab_size, const char *const *specials
 }
 
 /* A string with two ids would be ambiguous. */
-static hb_status check_learned(const struct hb_bpe_vocabulary *v, const char *const *specials, size_t special_count)
+static hb_status check_learned(const struct hb_bpe_vocabulary *v, const char *const *specials,
+                               size_t special_count)
 {
     for (size_t i = 0; i < special_count; i++)
         if (hb_byte_map_find(&v->tokens, specials[i], strlen(specials[i])) >= 0)
-            return HB_FAIL(HB_EARGUMENT, "special token '%s' is an ordinary token, too; choose a string that is "
-                                         "not a word of the text", specials[i]);
+            return HB_FAIL(HB_EARGUMENT,
+                           "special token '%s' is an ordinary token, too; choose a string that is "
+                           "not a word of the text",
+                           specials[i]);
     return HB_OK;
 }
 

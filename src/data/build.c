@@ -54,7 +54,8 @@ static hb_status encode_batch(struct build *b)
             return HB_FAIL(item->status, "%s", item->message);
         int64_t tokens = (int64_t)item->ids.count;
         HB_TRY(hb_shard_writer_add(b->writers[item->side], item->ids.data, tokens));
-        struct hb_build_counts *counts[] = {&b->report->total[item->side], &b->report->inputs[item->input][item->side]};
+        struct hb_build_counts *counts[] = {&b->report->total[item->side],
+                                            &b->report->inputs[item->input][item->side]};
         for (int c = 0; c < 2; c++) {
             counts[c]->documents++;
             counts[c]->bytes += (int64_t)item->size;
@@ -101,8 +102,9 @@ static hb_status take_census(struct build *b, struct hb_split_census *census)
     }
     b->report->source = *hb_source_counts(source);
     if (census->documents == 0)
-        status = HB_FAIL(HB_EARGUMENT, "the inputs hold no document (%" PRId64 " files, %" PRId64 " documents without "
-                                       "text, %" PRId64 " skipped as invalid)",
+        status = HB_FAIL(HB_EARGUMENT,
+                         "the inputs hold no document (%" PRId64 " files, %" PRId64 " documents without "
+                         "text, %" PRId64 " skipped as invalid)",
                          b->report->source.files, b->report->source.empty, b->report->source.invalid);
 cleanup:
     hb_source_destroy(source);
@@ -131,10 +133,12 @@ static hb_status encode_all(struct build *b, const struct hb_split_census *censu
         HB_TRY_CLEAN(
             add_document(b, text, place, document.input, held_out ? HB_SIDE_HELD_OUT : HB_SIDE_TRAIN));
         if (place < document.size)
-            HB_TRY_CLEAN(add_document(b, text + place, document.size - place, document.input, HB_SIDE_HELD_OUT));
+            HB_TRY_CLEAN(
+                add_document(b, text + place, document.size - place, document.input, HB_SIDE_HELD_OUT));
     }
     HB_TRY_CLEAN(encode_batch(b));
-    if (again.documents != census->documents || again.lowest != census->lowest || again.highest != census->highest)
+    if (again.documents != census->documents || again.lowest != census->lowest ||
+        again.highest != census->highest)
         status = HB_FAIL(HB_EIO, "the inputs changed while they were read; run again");
 cleanup:
     hb_source_destroy(source);
@@ -160,7 +164,8 @@ static hb_status open_writers(struct build *b)
 /* Removes whatever stands under the final names. */
 static void remove_published(const char *prefix)
 {
-    static const char *const suffixes[] = {".json", "-train.idx", "-train.bin", "-heldout.idx", "-heldout.bin"};
+    static const char *const suffixes[] = {".json", "-train.idx", "-train.bin", "-heldout.idx",
+                                           "-heldout.bin"};
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         char *path = hb_path_append(prefix, suffixes[i]);
         if (path)

@@ -43,7 +43,7 @@ enum hb_side { HB_SIDE_TRAIN, HB_SIDE_HELD_OUT, HB_SIDE_COUNT };
 
 struct hb_build_counts {
     int64_t documents;
-    int64_t bytes; /* of text */
+    int64_t bytes;  /* of text */
     int64_t tokens; /* end-of-text included */
 };
 
@@ -52,7 +52,7 @@ struct hb_build_report {
     struct hb_source_counts source;
     struct hb_build_counts total[HB_SIDE_COUNT];
     struct hb_build_counts (*inputs)[HB_SIDE_COUNT]; /* [input_count] */
-    struct hb_shard_summary shards[HB_SIDE_COUNT]; /* held-out: all zero where nothing is */
+    struct hb_shard_summary shards[HB_SIDE_COUNT];   /* held-out: all zero where nothing is */
 };
 
 /* On failure nothing new stands under the final names (what an earlier build

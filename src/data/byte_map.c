@@ -62,7 +62,8 @@ hb_status hb_byte_map_add(struct hb_byte_map *map, const void *text, size_t leng
                           uint32_t *entry, bool *added)
 {
     if (length == 0 || length > UINT32_MAX)
-        return HB_FAIL(HB_EARGUMENT, "a string of %zu bytes cannot be a key (1 to %u bytes)", length, UINT32_MAX);
+        return HB_FAIL(HB_EARGUMENT, "a string of %zu bytes cannot be a key (1 to %u bytes)", length,
+                       UINT32_MAX);
     if (map->count >= INT32_MAX)
         return HB_FAIL(HB_EUNSUPPORTED, "more than %d distinct strings; use less text", INT32_MAX);
     if (2 * (map->count + 1) > map->slot_count)

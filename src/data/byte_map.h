@@ -20,7 +20,7 @@ struct hb_byte_map {
     struct hb_bytes bytes; /* all strings, end to end */
     struct hb_byte_map_entry *entries;
     size_t count, capacity;
-    uint64_t *slots; /* upper half of the hash, then entry + 1; 0 = free */
+    uint64_t *slots;   /* upper half of the hash, then entry + 1; 0 = free */
     size_t slot_count; /* a power of two, or 0 */
 };
 

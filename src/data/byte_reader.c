@@ -13,8 +13,8 @@ enum { PACKED = 128 * 1024 };
 struct hb_byte_reader {
     char *path;
     FILE *file;
-    z_stream *inflate;  /* .gz only */
-    ZSTD_DStream *zstd; /* .zst only */
+    z_stream *inflate;   /* .gz only */
+    ZSTD_DStream *zstd;  /* .zst only */
     size_t used, filled; /* of `packed` */
     bool inside;         /* a member or frame has begun and not ended */
     bool started;        /* at least one has begun */
@@ -144,7 +144,8 @@ hb_status hb_byte_reader_read(struct hb_byte_reader *r, char *to, size_t room, s
         r->started = true;
         HB_TRY(r->inflate ? unpack_gzip(r, to, room, count) : unpack_zstd(r, to, room, count));
         if (*count == 0 && drained && r->filled == 0)
-            return HB_FAIL(HB_EFORMAT, "%s ends in the middle of its compressed data; it was cut short, get it again",
+            return HB_FAIL(HB_EFORMAT,
+                           "%s ends in the middle of its compressed data; it was cut short, get it again",
                            r->path);
     }
     return HB_OK;

@@ -15,7 +15,8 @@ HB_MUST_USE hb_status hb_byte_reader_create(const char *path, struct hb_byte_rea
 
 /* Up to `room` > 0 bytes into `to`; `*count` == 0 means the end. HB_EFORMAT
  * names a file that is damaged or ends in the middle of its compressed data. */
-HB_MUST_USE hb_status hb_byte_reader_read(struct hb_byte_reader *reader, char *to, size_t room, size_t *count);
+HB_MUST_USE hb_status hb_byte_reader_read(struct hb_byte_reader *reader, char *to, size_t room,
+                                          size_t *count);
 
 /* NULL is allowed. */
 void hb_byte_reader_destroy(struct hb_byte_reader *reader);

@@ -88,8 +88,10 @@ static hb_status add_input(struct hb_file_list *list, const char *path, size_t i
         return HB_OK;
     }
     if (!S_ISREG(info.st_mode))
-        return HB_FAIL(HB_EARGUMENT, "the input %s is neither a file nor a folder; inputs are read twice, "
-                                     "so write it into a file first", path);
+        return HB_FAIL(HB_EARGUMENT,
+                       "the input %s is neither a file nor a folder; inputs are read twice, "
+                       "so write it into a file first",
+                       path);
     char *copy = strdup(path);
     return copy ? add(list, copy, input) : HB_FAIL(HB_EMEMORY, "out of memory: cannot list %s", path);
 }

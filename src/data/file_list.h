@@ -11,7 +11,7 @@ struct hb_file_list {
     struct hb_file_entry {
         char *path;
         size_t input; /* which of the inputs it came from */
-    } *entries;
+    } * entries;
     size_t count, room;
 };
 

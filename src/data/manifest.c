@@ -13,16 +13,16 @@ static const char *const method_names[] = {
 
 static json_t *counts_json(const struct hb_build_counts *c)
 {
-    return json_pack("{s:I, s:I, s:I}", "documents", (json_int_t)c->documents, "bytes", (json_int_t)c->bytes, "tokens",
-                     (json_int_t)c->tokens);
+    return json_pack("{s:I, s:I, s:I}", "documents", (json_int_t)c->documents, "bytes", (json_int_t)c->bytes,
+                     "tokens", (json_int_t)c->tokens);
 }
 
 static json_t *shard_json(const struct hb_build_counts *c, const struct hb_shard_summary *s)
 {
-    return json_pack("{s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:s}", "documents", (json_int_t)c->documents, "bytes",
-                     (json_int_t)c->bytes, "tokens", (json_int_t)c->tokens, "dtype", s->dtype, "bin_bytes",
-                     (json_int_t)s->bin.bytes, "bin_xxh3_128", s->bin.hash, "idx_bytes", (json_int_t)s->idx.bytes,
-                     "idx_xxh3_128", s->idx.hash);
+    return json_pack("{s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:s}", "documents", (json_int_t)c->documents,
+                     "bytes", (json_int_t)c->bytes, "tokens", (json_int_t)c->tokens, "dtype", s->dtype,
+                     "bin_bytes", (json_int_t)s->bin.bytes, "bin_xxh3_128", s->bin.hash, "idx_bytes",
+                     (json_int_t)s->idx.bytes, "idx_xxh3_128", s->idx.hash);
 }
 
 /* Bytes of a path need not be UTF-8, but JSON must be. */
@@ -36,9 +36,9 @@ static json_t *inputs_json(const struct hb_build_options *options, const struct 
 {
     json_t *inputs = json_array();
     for (size_t i = 0; i < options->source.input_count; i++) {
-        json_t *input = json_pack("{s:o, s:o, s:o}", "path", path_json(options->source.inputs[i]), side_keys[0],
-                                  counts_json(&report->inputs[i][0]), side_keys[1],
-                                  counts_json(&report->inputs[i][1]));
+        json_t *input =
+            json_pack("{s:o, s:o, s:o}", "path", path_json(options->source.inputs[i]), side_keys[0],
+                      counts_json(&report->inputs[i][0]), side_keys[1], counts_json(&report->inputs[i][1]));
         if (json_array_append_new(inputs, input) != 0) {
             json_decref(inputs);
             return NULL;
@@ -53,14 +53,15 @@ hb_status hb_manifest_write(const struct hb_build_options *options, const struct
     json_t *shards = json_object();
     for (int side = 0; side < HB_SIDE_COUNT; side++)
         if (report->total[side].documents > 0)
-            json_object_set_new(shards, side_keys[side], shard_json(&report->total[side], &report->shards[side]));
-    json_t *root = json_pack(
-        "{s:s, s:i, s:{s:o, s:s, s:i, s:i}, s:{s:s, s:f}, s:o, s:o, s:{s:I, s:I}}", "format", "hornbook-data", "version",
-        1, "tokenizer", "path", path_json(encoder->path), "xxh3_128", encoder->hash, "vocabulary",
-        (int)encoder->vocabulary, "end_of_text", (int)encoder->end_of_text, "held_out", "method",
-        method_names[report->method], "fraction", options->held_out, "shards", shards, "inputs",
-        inputs_json(options, report), "left_out", "empty", (json_int_t)report->source.empty, "invalid",
-        (json_int_t)report->source.invalid);
+            json_object_set_new(shards, side_keys[side],
+                                shard_json(&report->total[side], &report->shards[side]));
+    json_t *root =
+        json_pack("{s:s, s:i, s:{s:o, s:s, s:i, s:i}, s:{s:s, s:f}, s:o, s:o, s:{s:I, s:I}}", "format",
+                  "hornbook-data", "version", 1, "tokenizer", "path", path_json(encoder->path), "xxh3_128",
+                  encoder->hash, "vocabulary", (int)encoder->vocabulary, "end_of_text",
+                  (int)encoder->end_of_text, "held_out", "method", method_names[report->method], "fraction",
+                  options->held_out, "shards", shards, "inputs", inputs_json(options, report), "left_out",
+                  "empty", (json_int_t)report->source.empty, "invalid", (json_int_t)report->source.invalid);
     char *path = hb_path_append(options->prefix, ".json");
     char *text = NULL;
     hb_status status;
@@ -106,7 +107,8 @@ static hb_status read_fields(const json_t *root, const char *where, struct hb_ma
     m->vocabulary = (int32_t)number;
     HB_TRY(hb_json_int(part, where, "end_of_text", &number));
     if (number < 0 || number >= m->vocabulary)
-        return HB_FAIL(HB_EFORMAT, "%s: end_of_text %lld is outside the vocabulary", where, (long long)number);
+        return HB_FAIL(HB_EFORMAT, "%s: end_of_text %lld is outside the vocabulary", where,
+                       (long long)number);
     m->end_of_text = (int32_t)number;
 
     HB_TRY(hb_json_object(root, where, "shards", &part));

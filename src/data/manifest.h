@@ -9,7 +9,8 @@
 #include "data/build.h"
 
 /* Writes PREFIX.json. */
-HB_MUST_USE hb_status hb_manifest_write(const struct hb_build_options *options, const struct hb_encoder *encoder,
+HB_MUST_USE hb_status hb_manifest_write(const struct hb_build_options *options,
+                                        const struct hb_encoder *encoder,
                                         const struct hb_build_report *report);
 
 /* What a reader of the shards must know. */

@@ -71,7 +71,7 @@ static void sort_marks(utf8proc_int32_t *marks, size_t n, utf8proc_int32_t *scra
     if (sorted)
         return;
     size_t filled = 0;
-    for (int class = 0; class < 256; class++)
+    for (int class = 0; class < 256; class ++)
         for (size_t i = 0; present[class] && i < n; i++)
             if (utf8proc_get_property(marks[i])->combining_class == class)
                 scratch[filled++] = marks[i];

@@ -108,7 +108,8 @@ hb_status hb_pairs_add(struct hb_pairs *p, uint32_t left, uint32_t right, int64_
     if (p->pairs[pair].touched)
         return HB_OK;
     void *touched = p->touched;
-    HB_TRY(hb_grow(&touched, &p->touched_capacity, p->touched_count, p->touched_count + 1, sizeof *p->touched));
+    HB_TRY(
+        hb_grow(&touched, &p->touched_capacity, p->touched_count, p->touched_count + 1, sizeof *p->touched));
     p->touched = touched;
     p->touched[p->touched_count++] = pair;
     p->pairs[pair].touched = true;
@@ -161,7 +162,8 @@ static struct hb_pair_entry pop(struct hb_pairs *p)
 hb_status hb_pairs_settle(struct hb_pairs *p)
 {
     void *heap = p->heap;
-    HB_TRY(hb_grow(&heap, &p->heap_capacity, p->heap_count, p->heap_count + p->touched_count, sizeof *p->heap));
+    HB_TRY(
+        hb_grow(&heap, &p->heap_capacity, p->heap_count, p->heap_count + p->touched_count, sizeof *p->heap));
     p->heap = heap;
     for (size_t i = 0; i < p->touched_count; i++) {
         struct hb_pair *pair = &p->pairs[p->touched[i]];

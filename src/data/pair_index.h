@@ -34,7 +34,7 @@ struct hb_pairs {
     size_t slot_count;
     struct hb_pair_block *blocks;
     size_t block_count, block_capacity;
-    uint32_t free_block; /* list of blocks to use again, +1; 0 = none */
+    uint32_t free_block;        /* list of blocks to use again, +1; 0 = none */
     struct hb_pair_entry *heap; /* counts as they were; checked against the pair when they come up */
     size_t heap_count, heap_capacity;
     uint32_t *touched;

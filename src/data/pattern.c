@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* White_Space of Unicode, which is what Oniguruma calls \s. */
-#define SPACES "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+#define SPACES                                                                                               \
+    "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 
 struct scan {
     const char *pattern;
@@ -15,9 +16,10 @@ struct scan {
 
 static hb_status refuse(const struct scan *s, const char *what)
 {
-    return HB_FAIL(HB_EUNSUPPORTED,
-                   "pattern: %s at character %zu is not supported (regular expression engines differ on it): %s",
-                   what, (size_t)(s->at - s->pattern), s->pattern);
+    return HB_FAIL(
+        HB_EUNSUPPORTED,
+        "pattern: %s at character %zu is not supported (regular expression engines differ on it): %s", what,
+        (size_t)(s->at - s->pattern), s->pattern);
 }
 
 /* Copies `count` characters as they are. */

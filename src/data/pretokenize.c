@@ -44,7 +44,8 @@ static hb_status compile(struct hb_pretokenizer *p, const char *translated)
     uint32_t match_empty;
     pcre2_pattern_info(p->code, PCRE2_INFO_MATCHEMPTY, &match_empty);
     if (match_empty)
-        return HB_FAIL(HB_EFORMAT, "pattern: it can match nothing, which is no way to cut a text: %s", translated);
+        return HB_FAIL(HB_EFORMAT, "pattern: it can match nothing, which is no way to cut a text: %s",
+                       translated);
     p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0; /* without JIT: the same matches, slower */
     p->match = pcre2_match_data_create(1, NULL);
     p->context = pcre2_match_context_create(NULL);

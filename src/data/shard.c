@@ -41,16 +41,18 @@ static hb_status read_header(struct hb_shard *s, const unsigned char **lengths)
     const unsigned char *idx = s->idx.data;
     uint64_t size = s->idx.size;
     if (size < HEADER)
-        return HB_FAIL(HB_EFORMAT, "%s.idx is cut short: %" PRIu64 " bytes do not hold the header of %d", s->prefix,
-                       size, HEADER);
+        return HB_FAIL(HB_EFORMAT, "%s.idx is cut short: %" PRIu64 " bytes do not hold the header of %d",
+                       s->prefix, size, HEADER);
     if (memcmp(idx, magic, sizeof magic) != 0)
         return HB_FAIL(HB_EFORMAT, "%s.idx is not a shard index: it does not start with MMIDIDX", s->prefix);
     uint64_t version = load64(idx + 9);
     if (version != 1)
-        return HB_FAIL(HB_EFORMAT, "%s.idx has version %" PRIu64 "; only version 1 is known", s->prefix, version);
+        return HB_FAIL(HB_EFORMAT, "%s.idx has version %" PRIu64 "; only version 1 is known", s->prefix,
+                       version);
     unsigned code = idx[17];
     if (code != CODE_INT32 && code != CODE_UINT16)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s.idx holds tokens of dtype code %u; only 4 (int32) and 8 (uint16) are read",
+        return HB_FAIL(HB_EUNSUPPORTED,
+                       "%s.idx holds tokens of dtype code %u; only 4 (int32) and 8 (uint16) are read",
                        s->prefix, code);
     s->wide = code == CODE_INT32;
     uint64_t sequences = load64(idx + 18), entries = load64(idx + 26);
@@ -60,10 +62,13 @@ static hb_status read_header(struct hb_shard *s, const unsigned char **lengths)
     fits = fits && entries <= left / 8;
     left -= fits ? 8 * entries : 0;
     if (!fits)
-        return HB_FAIL(HB_EFORMAT, "%s.idx is cut short: %" PRIu64 " bytes do not hold %" PRIu64 " sequences and %" PRIu64
-                                   " document entries", s->prefix, size, sequences, entries);
+        return HB_FAIL(HB_EFORMAT,
+                       "%s.idx is cut short: %" PRIu64 " bytes do not hold %" PRIu64 " sequences and %" PRIu64
+                       " document entries",
+                       s->prefix, size, sequences, entries);
     if (left == sequences && sequences > 0)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s.idx is multimodal (it has a table of modes); only text is read", s->prefix);
+        return HB_FAIL(HB_EUNSUPPORTED, "%s.idx is multimodal (it has a table of modes); only text is read",
+                       s->prefix);
     if (left != 0)
         return HB_FAIL(HB_EFORMAT, "%s.idx has %" PRIu64 " bytes too many", s->prefix, left);
     if (entries == 0)
@@ -88,17 +93,22 @@ static hb_status check_sequences(struct hb_shard *s, const unsigned char *length
         if (length > INT32_MAX)
             return HB_FAIL(HB_EFORMAT, "%s.idx: sequence %" PRId64 " has a negative length", s->prefix, i);
         if (pointer != expected)
-            return HB_FAIL(HB_EFORMAT, "%s.idx: sequence %" PRId64 " is said to start at byte %" PRIu64
-                                       " of the .bin file, but the one before it ends at %" PRIu64,
+            return HB_FAIL(HB_EFORMAT,
+                           "%s.idx: sequence %" PRId64 " is said to start at byte %" PRIu64
+                           " of the .bin file, but the one before it ends at %" PRIu64,
                            s->prefix, i, pointer, expected);
         expected += width * length;
         if (expected > s->bin.size)
-            return HB_FAIL(HB_EFORMAT, "%s.bin is cut short: sequence %" PRId64 " ends at byte %" PRIu64
-                                       ", the file has %zu", s->prefix, i, expected, s->bin.size);
+            return HB_FAIL(HB_EFORMAT,
+                           "%s.bin is cut short: sequence %" PRId64 " ends at byte %" PRIu64
+                           ", the file has %zu",
+                           s->prefix, i, expected, s->bin.size);
     }
     if (expected != s->bin.size)
-        return HB_FAIL(HB_EFORMAT, "%s.bin has %zu bytes, but its index describes %" PRIu64
-                                   "; the two files do not belong together", s->prefix, s->bin.size, expected);
+        return HB_FAIL(HB_EFORMAT,
+                       "%s.bin has %zu bytes, but its index describes %" PRIu64
+                       "; the two files do not belong together",
+                       s->prefix, s->bin.size, expected);
     s->tokens = (int64_t)(expected / width);
     return HB_OK;
 }
@@ -109,13 +119,15 @@ static hb_status check_documents(const struct hb_shard *s)
     for (int64_t d = 0; d <= s->documents; d++) {
         uint64_t first = load64(s->firsts + 8 * d);
         if (first < before || first > (uint64_t)s->sequences || (d == 0 && first != 0))
-            return HB_FAIL(HB_EFORMAT, "%s.idx: document %" PRId64 " is said to start at sequence %" PRIu64
-                                       " of %" PRId64 ", after %" PRIu64, s->prefix, d, first, s->sequences, before);
+            return HB_FAIL(HB_EFORMAT,
+                           "%s.idx: document %" PRId64 " is said to start at sequence %" PRIu64 " of %" PRId64
+                           ", after %" PRIu64,
+                           s->prefix, d, first, s->sequences, before);
         before = first;
     }
     if (before != (uint64_t)s->sequences)
-        return HB_FAIL(HB_EFORMAT, "%s.idx: the documents end at sequence %" PRIu64 " of %" PRId64, s->prefix, before,
-                       s->sequences);
+        return HB_FAIL(HB_EFORMAT, "%s.idx: the documents end at sequence %" PRIu64 " of %" PRId64, s->prefix,
+                       before, s->sequences);
     return HB_OK;
 }
 

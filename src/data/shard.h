@@ -54,7 +54,8 @@ HB_MUST_USE hb_status hb_shard_writer_create(const char *prefix, int32_t vocabul
 
 /* Appends one document. HB_EARGUMENT: an id outside the vocabulary, no token
  * at all, or more than 2^31 - 1. Memory: 4 bytes a document are kept. */
-HB_MUST_USE hb_status hb_shard_writer_add(struct hb_shard_writer *writer, const int32_t *tokens, int64_t count);
+HB_MUST_USE hb_status hb_shard_writer_add(struct hb_shard_writer *writer, const int32_t *tokens,
+                                          int64_t count);
 
 /* Writes what is left and the index, still under temporary names: from here on
  * only a commit remains, so that several shards can appear together. */

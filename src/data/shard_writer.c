@@ -111,18 +111,20 @@ void hb_shard_writer_destroy(struct hb_shard_writer *w)
 hb_status hb_shard_writer_add(struct hb_shard_writer *w, const int32_t *tokens, int64_t count)
 {
     if (count < 1 || count > INT32_MAX)
-        return HB_FAIL(HB_EARGUMENT, "%s: document %" PRId64 " has %" PRId64 " tokens; 1 to %d can be stored", w->prefix,
-                       w->documents, count, INT32_MAX);
+        return HB_FAIL(HB_EARGUMENT, "%s: document %" PRId64 " has %" PRId64 " tokens; 1 to %d can be stored",
+                       w->prefix, w->documents, count, INT32_MAX);
     for (int64_t i = 0; i < count; i++)
         if (tokens[i] < 0 || tokens[i] >= w->vocabulary)
-            return HB_FAIL(HB_EARGUMENT, "%s: document %" PRId64 " has the token id %" PRId32
-                                         " in a vocabulary of %" PRId32,
+            return HB_FAIL(HB_EARGUMENT,
+                           "%s: document %" PRId64 " has the token id %" PRId32
+                           " in a vocabulary of %" PRId32,
                            w->prefix, w->documents, tokens[i], w->vocabulary);
     if (w->documents == w->room) {
         int64_t room = w->room ? 2 * w->room : 1024;
         int32_t *larger = realloc(w->lengths, (size_t)room * sizeof *larger);
         if (!larger)
-            return HB_FAIL(HB_EMEMORY, "out of memory: cannot list %" PRId64 " documents of %s", room, w->prefix);
+            return HB_FAIL(HB_EMEMORY, "out of memory: cannot list %" PRId64 " documents of %s", room,
+                           w->prefix);
         w->lengths = larger;
         w->room = room;
     }

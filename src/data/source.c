@@ -22,10 +22,10 @@ struct hb_source {
     /* the file being read; reader == NULL between files */
     struct hb_byte_reader *reader;
     const struct hb_file_entry *file;
-    bool records;     /* JSONL */
-    int64_t line;     /* of `text`'s last line, counted from 1 */
-    int64_t piece;    /* of a text file, counted from 1 */
-    uint64_t offset;  /* of `text` in the unpacked file */
+    bool records;         /* JSONL */
+    int64_t line;         /* of `text`'s last line, counted from 1 */
+    int64_t piece;        /* of a text file, counted from 1 */
+    uint64_t offset;      /* of `text` in the unpacked file */
     size_t taken, filled; /* of `chunk` */
     char chunk[CHUNK];
 
@@ -106,7 +106,8 @@ static hb_status append(struct hb_source *s, const char *bytes, size_t count)
             return HB_FAIL(HB_EFORMAT, "%s:%" PRId64 ": the line is longer than %zu bytes", s->file->path,
                            s->line, s->options.limit);
         return HB_FAIL(HB_EFORMAT,
-                       "%s: the document at byte %" PRIu64 " is longer than %zu bytes; cut it into documents by "
+                       "%s: the document at byte %" PRIu64
+                       " is longer than %zu bytes; cut it into documents by "
                        "lines of <|endoftext|>, or into files",
                        s->file->path, s->offset, s->options.limit);
     }
@@ -170,11 +171,11 @@ static hb_status make_id(struct hb_source *s, const char *between, int64_t numbe
     return HB_OK;
 }
 
-/* The message of a broken document is there: counts it, or passes it up. */
-static hb_status broken(struct hb_source *s)
+/* Passes the failure up, or counts a broken document that is to be skipped. */
+static hb_status broken(struct hb_source *s, hb_status failure)
 {
-    if (!s->options.skip_invalid)
-        return HB_EFORMAT;
+    if (failure != HB_EFORMAT || !s->options.skip_invalid)
+        return failure;
     if (s->counts.invalid++ == 0)
         snprintf(s->counts.first_invalid, sizeof s->counts.first_invalid, "%s", hb_error());
     return HB_OK;
@@ -216,11 +217,11 @@ static hb_status next_piece(struct hb_source *s, struct hb_document *document, b
     }
     s->piece++;
     size_t valid = hb_utf8_valid_bytes(s->text.data, s->text.count);
-    if (valid < s->text.count) {
-        HB_FAIL(HB_EFORMAT, "%s: invalid UTF-8 at byte %" PRIu64 "; convert the file to UTF-8, or skip such documents",
-                s->file->path, offset + valid);
-        return broken(s);
-    }
+    if (valid < s->text.count)
+        return broken(s, HB_FAIL(HB_EFORMAT,
+                                 "%s: invalid UTF-8 at byte %" PRIu64
+                                 "; convert the file to UTF-8, or skip such documents",
+                                 s->file->path, offset + valid));
     HB_TRY(make_id(s, s->piece > 1 ? "#" : NULL, s->piece));
     *document = (struct hb_document){s->id, s->text.data, s->text.count, s->file->input};
     *found = true;
@@ -241,11 +242,13 @@ static hb_status parse_record(struct hb_source *s)
     const char *path = s->file->path;
     size_t valid = hb_utf8_valid_bytes(s->text.data, s->text.count);
     if (valid < s->text.count)
-        return HB_FAIL(HB_EFORMAT, "%s:%" PRId64 ": invalid UTF-8 at byte %zu of the line", path, s->line, valid);
-    HB_TRY(hb_json_parse(path, s->line, (const char *)s->text.data, s->text.count, HB_JSON_ALLOW_NUL, &s->record));
+        return HB_FAIL(HB_EFORMAT, "%s:%" PRId64 ": invalid UTF-8 at byte %zu of the line", path, s->line,
+                       valid);
+    HB_TRY(hb_json_parse(path, s->line, (const char *)s->text.data, s->text.count, HB_JSON_ALLOW_NUL,
+                         &s->record));
     if (!json_is_string(json_object_get(s->record, "text")))
-        return HB_FAIL(HB_EFORMAT, "%s:%" PRId64 ": no \"text\"; every line must be like {\"text\": \"...\"}", path,
-                       s->line);
+        return HB_FAIL(HB_EFORMAT, "%s:%" PRId64 ": no \"text\"; every line must be like {\"text\": \"...\"}",
+                       path, s->line);
     const json_t *id = json_object_get(s->record, "id");
     if (id && !json_is_string(id) && !json_is_integer(id) && !json_is_null(id))
         return HB_FAIL(HB_EFORMAT, "%s:%" PRId64 ": \"id\" must be a text or a whole number", path, s->line);
@@ -269,7 +272,7 @@ static hb_status next_record(struct hb_source *s, struct hb_document *document, 
     s->record = NULL;
     hb_status status = parse_record(s);
     if (status != HB_OK)
-        return status == HB_EFORMAT ? broken(s) : status;
+        return broken(s, status);
     const json_t *text = json_object_get(s->record, "text");
     const json_t *id = json_object_get(s->record, "id");
     if (json_string_length(text) == 0) {
@@ -283,8 +286,8 @@ static hb_status next_record(struct hb_source *s, struct hb_document *document, 
         HB_TRY(make_id(s, ":", s->line));
     }
     const char *name = json_is_string(id) ? json_string_value(id) : s->id;
-    *document = (struct hb_document){name, (const unsigned char *)json_string_value(text), json_string_length(text),
-                                     s->file->input};
+    *document = (struct hb_document){name, (const unsigned char *)json_string_value(text),
+                                     json_string_length(text), s->file->input};
     *found = true;
     return HB_OK;
 }

@@ -30,7 +30,8 @@ hb_status hb_split_init(const struct hb_split_census *census, double fraction, s
     }
     if (census->lowest == census->highest)
         return HB_FAIL(HB_EARGUMENT,
-                       "all %" PRId64 " documents are the same text, so none can be held out; hold out 0, or add text",
+                       "all %" PRId64
+                       " documents are the same text, so none can be held out; hold out 0, or add text",
                        census->documents);
     split->method = HB_SPLIT_HASH;
     split->limit = (uint64_t)(fraction * 0x1p64); /* exact: a power of two */
@@ -75,7 +76,8 @@ hb_status hb_split_place(const struct hb_split *split, const unsigned char *text
             at--;
     }
     if (at == 0)
-        return HB_FAIL(HB_EARGUMENT, "the only document is too short to hold a part of it out; hold out 0, or add text");
+        return HB_FAIL(HB_EARGUMENT,
+                       "the only document is too short to hold a part of it out; hold out 0, or add text");
     *place = at;
     return HB_OK;
 }

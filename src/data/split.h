@@ -35,7 +35,8 @@ struct hb_split {
 
 /* `fraction` 0 holds nothing out; at most 0.5. HB_EARGUMENT: another fraction,
  * or several documents that are all the same text. */
-HB_MUST_USE hb_status hb_split_init(const struct hb_split_census *census, double fraction, struct hb_split *split);
+HB_MUST_USE hb_status hb_split_init(const struct hb_split_census *census, double fraction,
+                                    struct hb_split *split);
 
 /* HB_SPLIT_HASH only. */
 bool hb_split_holds_out(const struct hb_split *split, uint64_t hash);

@@ -12,7 +12,7 @@ struct hb_stream {
     struct part {
         struct hb_shard shard;
         int64_t begin; /* of the shard in the stream */
-    } *parts;
+    } * parts;
     int64_t tokens, documents, samples;
 };
 
@@ -24,9 +24,11 @@ static hb_status check_documents(const struct hb_shard *shard, int32_t end_of_te
         if (end > begin)
             hb_shard_read(shard, end - 1, 1, &last);
         if (last != end_of_text)
-            return HB_FAIL(HB_EFORMAT, "%s: document %" PRId64 " ends with token %" PRId32
-                                       ", not with end-of-text (%" PRId32 "); was it built with another tokenizer, or "
-                                       "without --append-eod?", shard->prefix, d, last, end_of_text);
+            return HB_FAIL(HB_EFORMAT,
+                           "%s: document %" PRId64 " ends with token %" PRId32
+                           ", not with end-of-text (%" PRId32 "); was it built with another tokenizer, or "
+                           "without --append-eod?",
+                           shard->prefix, d, last, end_of_text);
     }
     return HB_OK;
 }
@@ -55,7 +57,8 @@ hb_status hb_stream_create(const struct hb_stream_options *options, struct hb_st
     if (options->prefix_count == 0)
         return HB_FAIL(HB_EARGUMENT, "a stream needs at least one shard");
     if (options->tokens < 1 || options->tokens >= INT32_MAX)
-        return HB_FAIL(HB_EARGUMENT, "a sample of %" PRId64 " tokens; at least 1 and less than 2^31 are needed",
+        return HB_FAIL(HB_EARGUMENT,
+                       "a sample of %" PRId64 " tokens; at least 1 and less than 2^31 are needed",
                        options->tokens);
     struct hb_stream *s = calloc(1, sizeof *s);
     if (!s)
@@ -151,8 +154,9 @@ static hb_status read_tokens(const struct hb_stream *s, int64_t at, int64_t coun
         hb_shard_read(shard, from, here, to);
         for (int64_t i = 0; i < here; i++)
             if (to[i] < 0 || to[i] >= s->options.vocabulary)
-                return HB_FAIL(HB_EFORMAT, "%s: token %" PRId64 " is %" PRId32 ", outside the vocabulary of %" PRId32
-                                           "; was the shard built with another tokenizer?",
+                return HB_FAIL(HB_EFORMAT,
+                               "%s: token %" PRId64 " is %" PRId32 ", outside the vocabulary of %" PRId32
+                               "; was the shard built with another tokenizer?",
                                shard->prefix, from + i, to[i], s->options.vocabulary);
         at += here;
         to += here;

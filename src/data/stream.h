@@ -45,7 +45,7 @@ HB_MUST_USE hb_status hb_stream_create(const struct hb_stream_options *options, 
 /* NULL is allowed. */
 void hb_stream_destroy(struct hb_stream *stream);
 
-int64_t hb_stream_tokens(const struct hb_stream *stream);    /* N */
+int64_t hb_stream_tokens(const struct hb_stream *stream); /* N */
 int64_t hb_stream_documents(const struct hb_stream *stream);
 int64_t hb_stream_samples(const struct hb_stream *stream); /* in one epoch */
 

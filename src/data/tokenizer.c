@@ -228,11 +228,13 @@ static hb_status append_token(const struct hb_tokenizer *t, int32_t id, struct h
     size_t n;
     const unsigned char *bytes = hb_tokenizer_token(t, id, &n);
     if (!bytes)
-        return HB_FAIL(HB_EARGUMENT, "%d is not the id of a token of %s (vocabulary %d)", id, t->path, t->vocabulary);
+        return HB_FAIL(HB_EARGUMENT, "%d is not the id of a token of %s (vocabulary %d)", id, t->path,
+                       t->vocabulary);
     return hb_bytes_append(out, bytes, n);
 }
 
-hb_status hb_tokenizer_decode(const struct hb_tokenizer *t, const int32_t *ids, size_t n, struct hb_bytes *out)
+hb_status hb_tokenizer_decode(const struct hb_tokenizer *t, const int32_t *ids, size_t n,
+                              struct hb_bytes *out)
 {
     size_t before = out->count;
     for (size_t i = 0; i < n; i++) {

@@ -37,8 +37,8 @@ void hb_tokenizer_destroy(struct hb_tokenizer *t);
  * ids; otherwise they are text like any other (what untrusted text needs).
  * HB_EFORMAT names the byte where the text is not valid UTF-8. On failure `ids`
  * is as it was. NUL bytes are characters like others. */
-HB_MUST_USE hb_status hb_tokenizer_encode(const struct hb_tokenizer *t, const void *text, size_t n, bool special,
-                                          struct hb_ids *ids);
+HB_MUST_USE hb_status hb_tokenizer_encode(const struct hb_tokenizer *t, const void *text, size_t n,
+                                          bool special, struct hb_ids *ids);
 
 /* Appends the bytes of the ids. They are those of a text only if the ids are;
  * any ids give bytes. HB_EARGUMENT names an id that is no token, nothing is appended. */

@@ -28,7 +28,8 @@ static hb_status expect_type(const json_t *object, const char *where, const char
     const char *type;
     HB_TRY(hb_json_string(object, where, "type", &type));
     if (strcmp(type, wanted) != 0)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: type '" NAME "' is not supported (only '%s')", where, type, wanted);
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: type '" NAME "' is not supported (only '%s')", where, type,
+                       wanted);
     return HB_OK;
 }
 
@@ -110,7 +111,8 @@ static hb_status read_pre_tokenizer(struct hb_tokenizer *t, const json_t *root)
     json_t *steps;
     HB_TRY(hb_json_array(step, "pre_tokenizer", "pretokenizers", &steps));
     if (json_array_size(steps) != 2)
-        return HB_FAIL(HB_EUNSUPPORTED, "pre_tokenizer: a Sequence of %zu steps is not supported (only Split, ByteLevel)",
+        return HB_FAIL(HB_EUNSUPPORTED,
+                       "pre_tokenizer: a Sequence of %zu steps is not supported (only Split, ByteLevel)",
                        json_array_size(steps));
     HB_TRY(read_split(t, json_array_get(steps, 0)));
     HB_TRY(read_byte_level(json_array_get(steps, 1), "pre_tokenizer.pretokenizers[1]", &use_regex));
@@ -162,7 +164,8 @@ static hb_status claim_id(struct hb_tokenizer *t, int64_t id, int32_t token, siz
 }
 
 /* Added tokens first: the vocabulary may hold them, too, in a spelling that only they are allowed. */
-static hb_status read_added_token(struct hb_tokenizer *t, const json_t *item, const char *where, size_t *capacity)
+static hb_status read_added_token(struct hb_tokenizer *t, const json_t *item, const char *where,
+                                  size_t *capacity)
 {
     const json_t *content = json_object_get(item, "content");
     if (!json_is_string(content))
@@ -284,8 +287,8 @@ static bool merge_sides(const json_t *item, const char *sides[2], size_t lengths
 }
 
 /* Id of a spelling in the model's vocabulary; its bytes are appended to `joined`. */
-static hb_status side_id(const struct hb_tokenizer *t, const char *side, size_t length, struct hb_bytes *joined,
-                         uint32_t *id)
+static hb_status side_id(const struct hb_tokenizer *t, const char *side, size_t length,
+                         struct hb_bytes *joined, uint32_t *id)
 {
     size_t begin = joined->count;
     HB_TRY(hb_byte_level_decode(side, length, joined));
@@ -322,7 +325,8 @@ static hb_status read_merges(struct hb_tokenizer *t, const json_t *model)
         unsigned char byte = (unsigned char)b;
         int64_t entry = hb_byte_map_find(&t->model, &byte, 1);
         if (entry < 0)
-            return HB_FAIL(HB_EUNSUPPORTED, "model.vocab: byte %02x is missing; only byte-level BPE is supported", b);
+            return HB_FAIL(HB_EUNSUPPORTED,
+                           "model.vocab: byte %02x is missing; only byte-level BPE is supported", b);
         byte_id[b] = t->model.entries[entry].value;
     }
     size_t count = json_array_size(list);
@@ -380,7 +384,8 @@ hb_status hb_tokenizer_read(struct hb_tokenizer *t)
     size_t size;
     HB_TRY(hb_file_read(t->path, &text, &size));
     XXH128_hash_t hash = XXH3_128bits(text, size);
-    snprintf(t->hash, sizeof t->hash, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
+    snprintf(t->hash, sizeof t->hash, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64,
+             (uint64_t)hash.low64);
     json_t *root;
     hb_status status = hb_json_parse(t->path, 1, text, size, HB_JSON_ALLOW_NUL, &root);
     free(text);

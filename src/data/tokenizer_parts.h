@@ -32,8 +32,8 @@ struct hb_tokenizer {
     bool nfc;
     bool ignore_merges; /* a piece that is a token is that token, whatever the merges say */
     char *pattern;
-    struct hb_byte_map model;  /* tokens of the BPE model, bytes -> id */
-    struct hb_added_tokens contents; /* all added tokens as they are written */
+    struct hb_byte_map model;               /* tokens of the BPE model, bytes -> id */
+    struct hb_added_tokens contents;        /* all added tokens as they are written */
     struct hb_added_tokens raw, normalized; /* the same by where they are looked for */
     struct hb_bpe bpe;
     int32_t *token_of_id; /* [vocabulary]: entry in `model`, or -2 - entry in `contents`; -1 = no token */

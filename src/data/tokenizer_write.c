@@ -19,11 +19,12 @@ static hb_status put_special(struct hb_bytes *out, const char *special, int64_t 
     return hb_bytes_append_text(out, last ? "\n" : ",\n");
 }
 
-static hb_status put_head(struct hb_bytes *out, const struct hb_bpe_vocabulary *v, const char *const *specials,
-                          size_t special_count)
+static hb_status put_head(struct hb_bytes *out, const struct hb_bpe_vocabulary *v,
+                          const char *const *specials, size_t special_count)
 {
-    HB_TRY(hb_bytes_append_text(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
-                                     "  \"added_tokens\": [\n"));
+    HB_TRY(hb_bytes_append_text(out,
+                                "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
+                                "  \"added_tokens\": [\n"));
     for (size_t i = 0; i < special_count; i++)
         HB_TRY(put_special(out, specials[i], (int64_t)(v->tokens.count + i), i + 1 == special_count));
     HB_TRY(hb_bytes_append_text(out, "  ],\n  \"normalizer\": {\"type\": \"NFC\"},\n"
@@ -96,8 +97,8 @@ static hb_status write_file(const char *folder, const char *name, const struct h
     return status;
 }
 
-hb_status hb_tokenizer_write(const struct hb_bpe_vocabulary *v, const char *const *specials, size_t special_count,
-                             const char *folder)
+hb_status hb_tokenizer_write(const struct hb_bpe_vocabulary *v, const char *const *specials,
+                             size_t special_count, const char *folder)
 {
     struct hb_bytes out = {0}, scratch = {0};
     hb_status status;

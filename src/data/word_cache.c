@@ -22,8 +22,8 @@ void hb_word_cache_release(struct hb_word_cache *cache)
     cache->lines = NULL;
 }
 
-struct hb_word_cache_line *hb_word_cache_find(struct hb_word_cache *cache, const unsigned char *piece, size_t n,
-                                              bool *hit)
+struct hb_word_cache_line *hb_word_cache_find(struct hb_word_cache *cache, const unsigned char *piece,
+                                              size_t n, bool *hit)
 {
     *hit = false;
     if (n > HB_WORD_CACHE_BYTES)
@@ -33,8 +33,8 @@ struct hb_word_cache_line *hb_word_cache_find(struct hb_word_cache *cache, const
     return line;
 }
 
-void hb_word_cache_put(struct hb_word_cache_line *line, const unsigned char *piece, size_t n, const int32_t *ids,
-                       size_t id_count)
+void hb_word_cache_put(struct hb_word_cache_line *line, const unsigned char *piece, size_t n,
+                       const int32_t *ids, size_t id_count)
 {
     if (id_count > HB_WORD_CACHE_IDS)
         return;

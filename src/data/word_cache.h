@@ -29,11 +29,11 @@ void hb_word_cache_release(struct hb_word_cache *cache);
 
 /* The line where the piece is or belongs; `*hit` says which. NULL when the
  * piece is too long to be kept. */
-struct hb_word_cache_line *hb_word_cache_find(struct hb_word_cache *cache, const unsigned char *piece, size_t n,
-                                              bool *hit);
+struct hb_word_cache_line *hb_word_cache_find(struct hb_word_cache *cache, const unsigned char *piece,
+                                              size_t n, bool *hit);
 
 /* Keeps the piece in the line that was found for it, unless it has too many ids. */
-void hb_word_cache_put(struct hb_word_cache_line *line, const unsigned char *piece, size_t n, const int32_t *ids,
-                       size_t id_count);
+void hb_word_cache_put(struct hb_word_cache_line *line, const unsigned char *piece, size_t n,
+                       const int32_t *ids, size_t id_count);
 
 #endif

@@ -23,19 +23,20 @@ static void lay_out(struct hb_carry *carry, struct cutter *cutter, int64_t n)
 {
     struct hb_context *context = carry->context;
     struct hb_balance *b = &carry->balance;
+    enum hb_dtype real = hb_real_dtype(context);
     carry->ids = cut(cutter, context, HB_I32, n, 0);
     carry->labels = cut(cutter, context, HB_I32, n, 0);
     carry->positions.begin = cut(cutter, context, HB_I32, n + 1, 0);
     carry->positions.k_begin = cut(cutter, context, HB_I32, n + 1, 0);
     carry->positions.place = cut(cutter, context, HB_I32, n, 0);
-    carry->loss = cut(cutter, context, HB_F32, n, 0);
+    carry->loss = cut(cutter, context, real, n, 0);
     carry->loss_sum = cut(cutter, context, HB_F64, 1, 0);
     if (!b->layers)
         return;
     b->counts = cut(cutter, context, HB_I64, b->layers, b->experts);
-    b->prob_sum = cut(cutter, context, HB_F32, b->experts, 0);
-    b->fraction = cut(cutter, context, HB_F32, b->layers, b->experts);
-    b->aux = cut(cutter, context, HB_F32, b->layers, 0);
+    b->prob_sum = cut(cutter, context, real, b->experts, 0);
+    b->fraction = cut(cutter, context, real, b->layers, b->experts);
+    b->aux = cut(cutter, context, real, b->layers, 0);
     b->z_squares = cut(cutter, context, HB_F64, b->layers, 0);
 }
 
@@ -129,7 +130,7 @@ hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context, cons
     hb_status status = cache->k && cache->v ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the cache's list");
     for (int64_t l = 0; l < 2 * L && status == HB_OK; l++) {
         struct hb_tensor *t = l < L ? &cache->k[l] : &cache->v[l - L];
-        *t = hb_tensor_2d(context, NULL, HB_F32, capacity, width);
+        *t = hb_tensor_2d(context, NULL, hb_real_dtype(context), capacity, width);
         status = hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(t), &t->data);
     }
     if (status != HB_OK)

@@ -14,7 +14,7 @@ hb_status hb_generator_init(struct hb_generator *g, const struct hb_model *model
     if (status == HB_OK)
         status = hb_cache_init(&g->cache, model->context, &model->config, capacity);
     if (status == HB_OK) {
-        g->logits = hb_tensor_2d(model->context, NULL, HB_F32, 1, model->config.vocab_size);
+        g->logits = hb_tensor_2d(model->context, NULL, hb_real_dtype(model->context), 1, model->config.vocab_size);
         status = hb_alloc(model->context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&g->logits), &g->logits.data);
     }
     if (status != HB_OK)
@@ -49,7 +49,7 @@ hb_status hb_generator_feed(struct hb_generator *g, const int32_t *ids, int64_t 
         ids += n;
         count -= n;
     }
-    return hb_copy_out(g->model->context, logits, g->logits);
+    return hb_copy_out_f32(g->model->context, logits, g->logits);
 }
 
 static int by_logit(const void *a, const void *b, void *data)

@@ -38,7 +38,7 @@ hb_status hb_model_initialise(struct hb_model *model, uint64_t seed)
         }
         for (int64_t e = 0; e < count && !matrix; e++)
             values[e] = norm ? 1.0f : 0.0f;
-        hb_status status = hb_copy_in(model->context, p->value, values);
+        hb_status status = hb_copy_in_f32(model->context, p->value, values);
         free(values);
         HB_TRY(status);
     }

@@ -20,6 +20,7 @@ static hb_status add_param(struct hb_model *model, const char *name, const char 
         model->params = grown;
         model->param_capacity = capacity;
     }
+    enum hb_dtype real = hb_real_dtype(model->context);
     struct hb_param *p = calloc(1, sizeof *p);
     if (!p)
         return HB_FAIL(HB_EMEMORY, "out of memory for parameter %s", name);
@@ -31,11 +32,11 @@ static hb_status add_param(struct hb_model *model, const char *name, const char 
     p->trained = true;
     p->use_count = 1;
     if (name_after[0])
-        p->value = hb_tensor_3d(model->context, NULL, HB_F32, groups, rows, columns);
+        p->value = hb_tensor_3d(model->context, NULL, real, groups, rows, columns);
     else if (columns)
-        p->value = hb_tensor_2d(model->context, NULL, HB_F32, rows, columns);
+        p->value = hb_tensor_2d(model->context, NULL, real, rows, columns);
     else
-        p->value = hb_tensor_1d(model->context, NULL, HB_F32, rows);
+        p->value = hb_tensor_1d(model->context, NULL, real, rows);
     p->present_parts = name_after[0] ? groups : 0;
     *out = p;
     return HB_OK;
@@ -168,7 +169,7 @@ static void destroy_param(struct hb_context *context, struct hb_param *p)
 static hb_status make_rope(struct hb_model *model, int64_t P)
 {
     int64_t half = model->config.head_dim / 2;
-    model->cosine = hb_tensor_2d(model->context, NULL, HB_F32, P, half);
+    model->cosine = hb_tensor_2d(model->context, NULL, hb_real_dtype(model->context), P, half);
     model->sine = model->cosine;
     HB_TRY(allocate(model->context, &model->cosine, HB_MEMORY_PARAMETERS));
     HB_TRY(allocate(model->context, &model->sine, HB_MEMORY_PARAMETERS));
@@ -186,9 +187,9 @@ static hb_status make_rope(struct hb_model *model, int64_t P)
         }
     }
     if (status == HB_OK)
-        status = hb_copy_in(model->context, model->cosine, cosine);
+        status = hb_copy_in_f32(model->context, model->cosine, cosine);
     if (status == HB_OK)
-        status = hb_copy_in(model->context, model->sine, sine);
+        status = hb_copy_in_f32(model->context, model->sine, sine);
     free(cosine);
     free(sine);
     return status;

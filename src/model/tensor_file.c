@@ -42,7 +42,7 @@ hb_status hb_tensor_from_file(struct hb_context *context, const struct hb_safete
         part.bytes = (size_t)n * size;
         status = hb_safetensors_copy_f32(&part, piece);
         if (status == HB_OK)
-            status = hb_copy_in(context, hb_tensor_rows(flat(to), i, n), piece);
+            status = hb_copy_in_f32(context, hb_tensor_rows(flat(to), i, n), piece);
     }
     free(piece);
     return status;
@@ -57,7 +57,7 @@ hb_status hb_tensor_to_file(struct hb_context *context, struct hb_tensor from, s
     hb_status status = HB_OK;
     for (int64_t i = 0; i < count && status == HB_OK; i += PIECE) {
         int64_t n = smaller(count - i, PIECE);
-        status = hb_copy_out(context, piece, hb_tensor_rows(flat(from), i, n));
+        status = hb_copy_out_f32(context, piece, hb_tensor_rows(flat(from), i, n));
         if (status == HB_OK)
             status = hb_safetensors_writer_write(writer, name, piece, (size_t)n * sizeof *piece);
     }

@@ -15,6 +15,8 @@
  * elements [4096 i, 4096 i + 4096) of tensor g (numerics.md rule 22). It is made
  * while the chunk is in cache.
  *
+ * param, grad, m and v do not share memory.
+ *
  * Shapes: param, grad, m, v fp32, equal counts; coef fp32 [1]; found i32 [1];
  * chunk_hash i64 [G ceil(c / 4096)]. Bytes: 28 a parameter. */
 #ifndef HB_OPS_ADAMW_H

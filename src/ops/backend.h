@@ -128,4 +128,13 @@ HB_MUST_USE hb_status hb_copy(struct hb_context *context, struct hb_tensor to, s
 HB_MUST_USE hb_status hb_zero(struct hb_context *context, struct hb_tensor t);
 HB_MUST_USE hb_status hb_sync(struct hb_context *context);
 
+/* The dtype of sums, statistics and master weights on this backend: fp32, or
+ * fp64 on the double form of ref, which has no other. */
+enum hb_dtype hb_real_dtype(const struct hb_context *context);
+
+/* Between fp32 numbers on the host and a tensor of that dtype: fp64 is widened
+ * to, and rounded from. */
+HB_MUST_USE hb_status hb_copy_in_f32(struct hb_context *context, struct hb_tensor to, const float *host);
+HB_MUST_USE hb_status hb_copy_out_f32(struct hb_context *context, float *host, struct hb_tensor from);
+
 #endif

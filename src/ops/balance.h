@@ -3,7 +3,7 @@
  * balance_loss: f_i = fp32(sum over layers of counts_{l,i} / denominator), in
  *   fp64 before the rounding; P_i = prob_sum_i / R (fp32 division);
  *   loss = E * dot(f, P).
- *     `hf` (Hugging Face, model.md 1.3): all MoE layers of a microbatch,
+ *     `hf` (Hugging Face, load_balancing_loss_func): all MoE layers of a microbatch,
  *        R = denominator = tokens * layers; perfectly balanced value K.
  *     `layer` (Megatron, Switch eq. 4, arXiv 2101.03961): one layer, R = tokens,
  *        denominator = tokens * K; perfectly balanced value 1.

@@ -1,11 +1,5 @@
 #include "ops/check.h"
 
-/* The dtype of sums on this backend: ref's double form has fp64 storage only. */
-static enum hb_dtype real_of(const struct hb_context *context)
-{
-    return context->backend->storage == HB_STORAGE(HB_F64) ? HB_F64 : HB_F32;
-}
-
 hb_status hb_check_tensor(const struct hb_context *context, const char *op, const char *argument,
                           const struct hb_tensor *t, uint32_t dtypes, int rank)
 {
@@ -14,7 +8,7 @@ hb_status hb_check_tensor(const struct hb_context *context, const char *op, cons
     if (dtypes == HB_FLOATS)
         allowed = context->backend->storage;
     else if (dtypes & HB_REAL)
-        allowed = (dtypes & ~HB_REAL) | HB_STORAGE(real_of(context));
+        allowed = (dtypes & ~HB_REAL) | HB_STORAGE(hb_real_dtype(context));
     if (t->rank < 1 || t->rank > HB_RANK_MAX || (rank && t->rank != rank))
         return HB_FAIL(HB_ESHAPE, "%s: %s has rank %d, must be %d", op, argument, t->rank, rank);
     if ((unsigned)t->dtype >= HB_DTYPE_COUNT || !(allowed & HB_STORAGE(t->dtype)))

@@ -5,6 +5,10 @@
  *   coef = fp32(min(1, max_norm / (norm + 1e-6)))            max_norm <= 0: coef = 1
  * `order` takes the logical tensors in bytewise name order (rule 21), wherever
  * their sums stand in `squares`; without it they stand in that order already.
+ * What is not finite stays visible: a NaN among the squares makes norm and coef
+ * NaN; an infinite one makes norm infinite and coef 0, so that the infinite
+ * gradient itself becomes NaN; with max_norm <= 0 coef is 1 in any case. (The
+ * finite check comes before and skips such a step.) A NaN max_norm is refused.
  *
  * Shapes: squares fp64 [n]; order i32 [n], each in [0, n); norm fp64 [1]; coef fp32 [1]. */
 #ifndef HB_OPS_CLIP_H

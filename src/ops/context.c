@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "ops/backend.h"
@@ -59,4 +60,41 @@ hb_status hb_zero(struct hb_context *context, struct hb_tensor t)
 hb_status hb_sync(struct hb_context *context)
 {
     return context->backend->sync(context);
+}
+
+enum hb_dtype hb_real_dtype(const struct hb_context *context)
+{
+    return context->backend->storage == HB_STORAGE(HB_F64) ? HB_F64 : HB_F32;
+}
+
+static hb_status allocate_wide(const struct hb_tensor *t, double **wide)
+{
+    *wide = malloc(hb_tensor_bytes(t) + 1);
+    return *wide ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory to convert %zu bytes", hb_tensor_bytes(t));
+}
+
+hb_status hb_copy_in_f32(struct hb_context *context, struct hb_tensor to, const float *host)
+{
+    if (to.dtype == HB_F32)
+        return hb_copy_in(context, to, host);
+    double *wide;
+    HB_TRY(allocate_wide(&to, &wide));
+    for (int64_t i = 0; i < hb_tensor_count(&to); i++)
+        wide[i] = (double)host[i];
+    hb_status status = hb_copy_in(context, to, wide);
+    free(wide);
+    return status;
+}
+
+hb_status hb_copy_out_f32(struct hb_context *context, float *host, struct hb_tensor from)
+{
+    if (from.dtype == HB_F32)
+        return hb_copy_out(context, host, from);
+    double *wide;
+    HB_TRY(allocate_wide(&from, &wide));
+    hb_status status = hb_copy_out(context, wide, from);
+    for (int64_t i = 0; status == HB_OK && i < hb_tensor_count(&from); i++)
+        host[i] = (float)wide[i];
+    free(wide);
+    return status;
 }

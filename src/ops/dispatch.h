@@ -8,6 +8,10 @@
  *           first one starting the sum, fp32 (rule 2). The router's own part is
  *           added afterwards by a product with the ADD epilogue.
  *
+ * An expert in `index` is in [0, E), a row in `row_of` in [0, n K), as the router
+ * and plan make them: they are not checked. rows has the dtype of x (transport
+ * never rounds). n K < 2^31, K >= 1. No aliasing.
+ *
  * Shapes: index i32 [n,K]; offsets i32 [E+1]; row_of i32 [n,K]; pair_of i32 [n K];
  * x, dx [n,C]; rows, drows [n K, C]. */
 #ifndef HB_OPS_DISPATCH_H

@@ -9,6 +9,8 @@
  * close: absent parts become +0 and their flag 1.
  * Without flags (data NULL on both sides) every part is present.
  *
+ * left and right do not share memory.
+ *
  * Shapes: left, right fp32 [G, ...]; left_present, right_present i32 [G]. */
 #ifndef HB_OPS_FOLD_H
 #define HB_OPS_FOLD_H

@@ -26,7 +26,8 @@ hb_status hb_rmsnorm_forward(struct hb_context *context, const struct hb_rmsnorm
     HB_DISPATCH(context, rmsnorm_forward, args, 0);
 }
 
-hb_status hb_rmsnorm_backward_input(struct hb_context *context, const struct hb_rmsnorm_backward_input_args *args)
+hb_status hb_rmsnorm_backward_input(struct hb_context *context,
+                                    const struct hb_rmsnorm_backward_input_args *args)
 {
     const char *op = "rmsnorm_backward_input";
     HB_TRY(hb_check_tensor(context, op, "x", &args->x, HB_FLOATS, 2));
@@ -45,7 +46,8 @@ hb_status hb_rmsnorm_backward_input(struct hb_context *context, const struct hb_
     HB_DISPATCH(context, rmsnorm_backward_input, args, 0);
 }
 
-hb_status hb_rmsnorm_backward_weight(struct hb_context *context, const struct hb_rmsnorm_backward_weight_args *args)
+hb_status hb_rmsnorm_backward_weight(struct hb_context *context,
+                                     const struct hb_rmsnorm_backward_weight_args *args)
 {
     const char *op = "rmsnorm_backward_weight";
     HB_TRY(hb_check_tensor(context, op, "x", &args->x, HB_FLOATS, 2));

@@ -48,7 +48,8 @@ struct hb_rmsnorm_backward_weight_args {
     enum hb_product_epilogue epilogue; /* STORE, or ADD: dweight + sum */
 };
 
-HB_MUST_USE hb_status hb_rmsnorm_forward(struct hb_context *context, const struct hb_rmsnorm_forward_args *args);
+HB_MUST_USE hb_status hb_rmsnorm_forward(struct hb_context *context,
+                                         const struct hb_rmsnorm_forward_args *args);
 HB_MUST_USE hb_status hb_rmsnorm_backward_input(struct hb_context *context,
                                                 const struct hb_rmsnorm_backward_input_args *args);
 HB_MUST_USE hb_status hb_rmsnorm_backward_weight(struct hb_context *context,

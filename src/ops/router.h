@@ -12,12 +12,14 @@
  * Backward: dlogits collects three parts in this order,
  *   weights, renormalised:  w_j (dw_j - sum_j dw_j w_j) for the chosen, +0 else
  *   weights, plain:         p_i ([i in S] dw_i - sum_j dw_j p_j) for all i
- *   aux (if fraction is given; model.md 1.3):  fmaf(a, p_i (f_i - dot(f, p)), dlogits_i),
+ *   aux (if fraction is given; ops/balance.h):  fmaf(a, p_i (f_i - dot(f, p)), dlogits_i),
  *       a = fp32(aux_factor E / aux_rows)
  *   z (if z_factor != 0; ST-MoE, arXiv 2202.08906 eq. 5): fmaf(z lse, p_i, dlogits_i),
  *       z = fp32(2 z_factor / n)
- * Sums over K and E are rule 3. Selection bias has no gradient; the gradient of
- * bias is the column sum of dlogits.
+ * Sums over K and E are rule 3, sums of products by fmaf. Selection bias has no
+ * gradient; the gradient of bias is the column sum of dlogits.
+ *
+ * A row with a NaN has NaN probabilities and the experts 0 .. K-1. No aliasing.
  *
  * Shapes: logits, probs, dlogits fp32 [n,E]; bias, selection_bias, fraction fp32
  * [E]; lse fp32 [n]; index i32 [n,K]; weight, dweight fp32 [n,K]; counts i64 [E]. */

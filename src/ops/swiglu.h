@@ -28,7 +28,9 @@ struct hb_swiglu_backward_args {
     struct hb_tensor dup;   /* stored */
 };
 
-HB_MUST_USE hb_status hb_swiglu_forward(struct hb_context *context, const struct hb_swiglu_forward_args *args);
-HB_MUST_USE hb_status hb_swiglu_backward(struct hb_context *context, const struct hb_swiglu_backward_args *args);
+HB_MUST_USE hb_status hb_swiglu_forward(struct hb_context *context,
+                                        const struct hb_swiglu_forward_args *args);
+HB_MUST_USE hb_status hb_swiglu_backward(struct hb_context *context,
+                                         const struct hb_swiglu_backward_args *args);
 
 #endif

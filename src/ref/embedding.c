@@ -13,7 +13,8 @@ hb_status HB_REF(embedding_forward)(struct hb_context *context, const struct hb_
     return HB_OK;
 }
 
-hb_status HB_REF(embedding_backward)(struct hb_context *context, const struct hb_embedding_backward_args *args)
+hb_status HB_REF(embedding_backward)(struct hb_context *context,
+                                     const struct hb_embedding_backward_args *args)
 {
     int64_t n = args->dout.shape[0], C = args->dout.shape[1], V = args->dweight.shape[0];
     const int32_t *ids = args->ids.data;

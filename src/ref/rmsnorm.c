@@ -56,7 +56,8 @@ hb_status HB_REF(rmsnorm_backward_weight)(struct hb_context *context,
         for (int64_t c = 0; c < chunks; c++) {
             real sum = 0;
             for (int64_t t = 64 * c; t < n && t < 64 * (c + 1); t++)
-                sum = real_fma(load(&args->dy, t * D + i), load(&args->x, t * D + i) * load(&args->rstd, t), sum);
+                sum = real_fma(load(&args->dy, t * D + i),
+                               load(&args->x, t * D + i) * load(&args->rstd, t), sum);
             chunk[c] = sum;
         }
         real sum = real_tree_sum(chunk, chunks);

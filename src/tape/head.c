@@ -1,10 +1,10 @@
 #include "tape/layers.h"
 
-/* About 64 MB of fp32 logits at a time, and never less than 256 rows: the
- * weight gradient is continued over the chunks, in blocks of 256 (rule 1). */
-int64_t hb_head_chunk_rows(int64_t V)
+/* Multiples of 256 because the weight gradient is continued over the chunks, in
+ * blocks of 256 (rule 1): so the size of chunks changes no bit. */
+int64_t hb_head_chunk_rows(int64_t elements, int64_t V)
 {
-    int64_t blocks = ((int64_t)16 << 20) / (256 * V);
+    int64_t blocks = elements / (256 * V);
     return 256 * (blocks > 1 ? blocks : 1);
 }
 
@@ -20,7 +20,7 @@ static const struct hb_entry_kind head_kind = {"head", head_input, NULL};
 hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, int use,
                        struct hb_tensor labels, float factor, struct hb_tensor loss)
 {
-    int64_t n = x->value.shape[0], V = weight->value.shape[0], rows = hb_head_chunk_rows(V);
+    int64_t n = x->value.shape[0], V = weight->value.shape[0], rows = hb_head_chunk_rows(tape->head_elements, V);
     bool gradient = hb_tape_recording(tape);
     struct hb_buffer *logits_buffer = NULL, *dx_buffer = NULL;
     struct hb_tensor logits, dx = {0};

@@ -94,7 +94,7 @@ hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_para
     struct hb_tensor rstd;
     hb_status status;
     HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, x->value.shape, &y));
-    HB_TRY_CLEAN(hb_tape_scratch(tape, HB_F32, 1, &rows, &buffer, &rstd));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, hb_real_dtype(tape->context), 1, &rows, &buffer, &rstd));
     struct hb_rmsnorm_forward_args args = {
         .x = hb_tensor_as_2d(x->value, rows, D),
         .weight = weight->value,

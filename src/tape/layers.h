@@ -56,7 +56,8 @@ HB_MUST_USE hb_status hb_tape_attention(struct hb_tape *tape, struct hb_var *q, 
 HB_MUST_USE hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, int use,
                                    struct hb_tensor labels, float factor, struct hb_tensor loss);
 
-/* Rows of a head chunk for a vocabulary of V: a multiple of 256. */
-int64_t hb_head_chunk_rows(int64_t V);
+/* Rows of a head chunk for a vocabulary of V when `elements` logits may exist
+ * at a time: a multiple of 256, and never less. */
+int64_t hb_head_chunk_rows(int64_t elements, int64_t V);
 
 #endif

@@ -3,24 +3,34 @@
 
 /* --- rope, in place --- */
 
-static hb_status rotate(struct hb_tape *tape, struct hb_tensor x, int64_t D, const struct hb_positions *positions,
-                        bool backward)
+static hb_status rotate(struct hb_tape *tape, struct hb_tensor x, struct hb_tensor y, int64_t D,
+                        const struct hb_positions *positions, bool backward)
 {
     int64_t n = x.shape[0], heads = x.shape[1] / D;
-    struct hb_tensor view = hb_tensor_as_3d(x, n, heads, D);
-    return hb_rope(tape->context, &(struct hb_rope_args){.x = view,
+    return hb_rope(tape->context, &(struct hb_rope_args){.x = hb_tensor_as_3d(x, n, heads, D),
                                                          .positions = positions->place,
                                                          .cosine = positions->cosine,
                                                          .sine = positions->sine,
-                                                         .y = view,
+                                                         .y = hb_tensor_as_3d(y, n, heads, D),
                                                          .backward = backward});
 }
 
 /* The variable is both input and output: its gradient, complete by now, is
- * turned back where it stands. */
+ * turned back where it stands, unless another variable shares that memory. */
 static hb_status rope_input(struct hb_tape *tape, struct hb_entry *entry)
 {
-    return rotate(tape, entry->out[0]->grad, (int64_t)entry->number[0], entry->extra, true);
+    struct hb_var *x = entry->out[0];
+    struct hb_buffer *buffer;
+    struct hb_tensor turned = x->grad;
+    if (x->grad_buffer->references == 1)
+        buffer = hb_buffer_share(x->grad_buffer);
+    else
+        HB_TRY(hb_var_grad_buffer(tape, x, &buffer, &turned));
+    hb_status status = rotate(tape, x->grad, turned, (int64_t)entry->number[0], entry->extra, true);
+    hb_pool_drop(&tape->pool, x->grad_buffer);
+    x->grad_buffer = buffer;
+    x->grad = turned;
+    return status;
 }
 
 static const struct hb_entry_kind rope_kind = {"rope", rope_input, NULL};
@@ -29,7 +39,7 @@ hb_status hb_tape_rope(struct hb_tape *tape, struct hb_var *x, int64_t head_widt
                        const struct hb_positions *positions)
 {
     struct hb_entry *entry;
-    HB_TRY(rotate(tape, x->value, head_width, positions, false));
+    HB_TRY(rotate(tape, x->value, x->value, head_width, positions, false));
     HB_TRY(hb_tape_record(tape, &rope_kind, 0, NULL, 1, &x, &entry));
     if (entry) {
         entry->number[0] = (float)head_width;
@@ -89,7 +99,7 @@ hb_status hb_tape_attention(struct hb_tape *tape, struct hb_var *q, struct hb_va
     int64_t n = q->value.shape[0], H = q->value.shape[1] / head_width;
     hb_status status;
     HB_TRY_CLEAN(hb_var_create(tape, q->value.dtype, 2, q->value.shape, &y));
-    HB_TRY_CLEAN(hb_tape_scratch(tape, HB_F32, 2, (int64_t[]){n, H}, &buffer, &lse));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, hb_real_dtype(tape->context), 2, (int64_t[]){n, H}, &buffer, &lse));
     struct hb_attention_forward_args args = {
         .q = heads(q->value, head_width),
         .k = heads(k->value, head_width),

@@ -18,7 +18,7 @@ hb_status hb_balance_end(struct hb_context *context, struct hb_balance *balance,
         .prob_sum = balance->prob_sum,
         .rows = tokens * balance->layers,
         .denominator = tokens * balance->layers,
-        .fraction = hb_tensor_1d(context, fraction.data, HB_F32, balance->experts),
+        .fraction = hb_tensor_1d(context, fraction.data, fraction.dtype, balance->experts),
         .loss = hb_tensor_rows(balance->aux, 0, 1),
     };
     return hb_balance_loss(context, &args);
@@ -52,18 +52,19 @@ static hb_status route(struct hb_tape *tape, struct hb_tensor x, const struct hb
                        struct hb_balance *balance, struct work *work)
 {
     int64_t n = x.shape[0], E = moe->router->value.shape[0], K = moe->top_k;
+    enum hb_dtype real = hb_real_dtype(tape->context);
     struct hb_buffer *logits_buffer;
     struct hb_tensor logits, counts = row_of_matrix(balance->counts, moe->layer);
-    HB_TRY(hb_tape_scratch(tape, HB_F32, 2, (int64_t[]){n, E}, &logits_buffer, &logits));
+    HB_TRY(hb_tape_scratch(tape, real, 2, (int64_t[]){n, E}, &logits_buffer, &logits));
     hb_status status;
     HB_TRY_CLEAN(hb_product(tape->context, &(struct hb_product_args){.form = HB_PRODUCT_NT,
                                                                      .a = x,
                                                                      .b = moe->router->value,
                                                                      .out = logits}));
-    HB_TRY_CLEAN(take(tape, work, PROBS, HB_F32, n, E));
-    HB_TRY_CLEAN(take(tape, work, LSE, HB_F32, n, 0));
+    HB_TRY_CLEAN(take(tape, work, PROBS, real, n, E));
+    HB_TRY_CLEAN(take(tape, work, LSE, real, n, 0));
     HB_TRY_CLEAN(take(tape, work, INDEX, HB_I32, n, K));
-    HB_TRY_CLEAN(take(tape, work, WEIGHT, HB_F32, n, K));
+    HB_TRY_CLEAN(take(tape, work, WEIGHT, real, n, K));
     struct hb_router_forward_args args = {
         .logits = logits,
         .bias = moe->router_bias ? moe->router_bias->value : (struct hb_tensor){0},
@@ -203,9 +204,9 @@ static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
     struct hb_buffer *dweight_buffer = NULL, *dlogits_buffer = NULL, *drows_buffer = NULL, *dx_buffer = NULL;
     struct hb_tensor dweight, drows, dx;
     hb_status status;
-    HB_TRY_CLEAN(hb_tape_scratch(tape, HB_F32, 2, t[WEIGHT].shape, &dweight_buffer, &dweight));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, t[WEIGHT].dtype, 2, t[WEIGHT].shape, &dweight_buffer, &dweight));
     HB_TRY_CLEAN(expert_gradients(tape, moe, t, entry->out[0]->grad, dweight));
-    HB_TRY_CLEAN(hb_tape_scratch(tape, HB_F32, 2, t[PROBS].shape, &dlogits_buffer, &t[DLOGITS]));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, t[PROBS].dtype, 2, t[PROBS].shape, &dlogits_buffer, &t[DLOGITS]));
     HB_TRY_CLEAN(router_gradient(tape, moe, entry->carry, t, dweight, t[DLOGITS]));
 
     HB_TRY_CLEAN(hb_tape_scratch(tape, t[ROWS].dtype, 2, t[ROWS].shape, &drows_buffer, &drows));

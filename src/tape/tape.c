@@ -5,7 +5,7 @@
 
 void hb_tape_init(struct hb_tape *tape, struct hb_context *context)
 {
-    *tape = (struct hb_tape){.context = context};
+    *tape = (struct hb_tape){.context = context, .head_elements = HB_HEAD_ELEMENTS};
     hb_pool_init(&tape->pool, context, HB_MEMORY_ACTIVATIONS);
 }
 

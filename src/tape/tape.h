@@ -26,6 +26,7 @@ struct hb_var {
 };
 
 enum { HB_ENTRY_VARS_MAX = 4, HB_ENTRY_SAVED_MAX = 16 };
+enum { HB_HEAD_ELEMENTS = 16 << 20 }; /* 64 MB of fp32 */
 
 struct hb_tape;
 struct hb_entry;
@@ -59,7 +60,8 @@ struct hb_tape {
     int64_t microbatch;             /* number of the microbatch in its step */
     struct hb_entry *entries;
     int64_t entry_count, entry_capacity;
-    int64_t live_vars; /* for tests: must be 0 after a complete backward */
+    int64_t live_vars;     /* for tests: must be 0 after a complete backward */
+    int64_t head_elements; /* logits of the head that may exist at a time; no bit depends on it */
 };
 
 void hb_tape_init(struct hb_tape *tape, struct hb_context *context);

@@ -67,7 +67,7 @@ static hb_status init(struct hb_optimizer *o)
     HB_TRY(allocate(o, HB_I64, chunks, &o->chunk_hash));
     HB_TRY(allocate(o, HB_I32, 1, &o->found));
     HB_TRY(allocate(o, HB_F64, 1, &o->norm));
-    HB_TRY(allocate(o, HB_F32, 1, &o->coef));
+    HB_TRY(allocate(o, hb_real_dtype(o->context), 1, &o->coef));
     int32_t *order = malloc((size_t)trained * sizeof *order);
     if (!order)
         return HB_FAIL(HB_EMEMORY, "out of memory for the order of parameters");

@@ -19,7 +19,7 @@ static hb_status init(struct hb_stepper *s, int64_t tokens)
     HB_TRY(allocate(context, &s->losses));
     if (!L)
         return HB_OK;
-    s->aux = hb_tensor_2d(context, NULL, HB_F32, M, L);
+    s->aux = hb_tensor_2d(context, NULL, hb_real_dtype(context), M, L);
     s->z = hb_tensor_2d(context, NULL, HB_F64, M, L);
     s->counts = hb_tensor_2d(context, NULL, HB_I64, L, s->model->config.num_experts);
     HB_TRY(allocate(context, &s->aux));
@@ -81,7 +81,8 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
 }
 
 /* The sums over microbatches, by the tree of the fold. */
-static hb_status report_losses(struct hb_stepper *s, int64_t M, struct hb_step_report *report)
+static hb_status report_losses(struct hb_stepper *s, const struct hb_batch *batches, int64_t M,
+                               struct hb_step_report *report)
 {
     int64_t L = s->carry.balance.layers;
     enum hb_balance_kind kind = s->carry.balance.kind;
@@ -95,14 +96,13 @@ static hb_status report_losses(struct hb_stepper *s, int64_t M, struct hb_step_r
     if (status == HB_OK)
         report->loss = hb_tree_sum_f64(sums, M) / (double)report->labels;
     if (status == HB_OK && L)
-        status = hb_copy_out(s->context, aux, hb_tensor_rows(s->aux, 0, M));
+        status = hb_copy_out_f32(s->context, aux, hb_tensor_rows(s->aux, 0, M));
     if (status == HB_OK && L)
         status = hb_copy_out(s->context, z, hb_tensor_rows(s->z, 0, M));
     if (status == HB_OK && L)
         status = hb_copy_out(s->context, s->counts_host, s->counts);
     if (status == HB_OK && L) {
         int64_t aux_layers = kind == HB_BALANCE_HF ? 1 : kind == HB_BALANCE_LAYER ? L : 0;
-        double tokens = (double)report->tokens / (double)M;
         for (int64_t m = 0; m < M; m++) {
             sums[m] = 0;
             for (int64_t l = 0; l < aux_layers; l++)
@@ -112,7 +112,7 @@ static hb_status report_losses(struct hb_stepper *s, int64_t M, struct hb_step_r
         for (int64_t m = 0; m < M; m++) {
             sums[m] = 0;
             for (int64_t l = 0; l < L; l++)
-                sums[m] = sums[m] + z[m * L + l] / tokens;
+                sums[m] = sums[m] + z[m * L + l] / (double)batches[m].tokens;
         }
         report->z = hb_tree_sum_f64(sums, M) / (double)M;
     }
@@ -162,7 +162,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     }
     HB_TRY(hb_gradients_close(&s->gradients, model->params, model->param_count));
     HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));
-    HB_TRY(report_losses(s, M, report));
+    HB_TRY(report_losses(s, batches, M, report));
     /* A skipped update made no hashes: take them from the parameters. */
     return digest ? hb_optimizer_digest(s->optimizer, report->verdict.skipped, report->digest) : HB_OK;
 }

@@ -8,7 +8,7 @@
 #include "backends/registry.h"
 #include "core/file.h"
 #include "core/log.h"
-#include "core/math64.h"
+#include "data/manifest.h"
 #include "model/weights.h"
 #include "ops/clock.h"
 #include "train/checkpoint.h"
@@ -62,9 +62,36 @@ static hb_status open_stream(struct hb_trainer *t, const char *const *prefixes, 
     return hb_stream_create(&options, out);
 }
 
+/* Shards that `hornbook data build` made say with which tokenizer: another one
+ * would give other meanings to the same ids. (Shards of other makers say nothing.) */
+static hb_status check_tokenizer(const struct hb_trainer *t, const char *shard)
+{
+    static const char *const sides[] = {"-train", "-heldout"};
+    char prefix[4096], path[4200];
+    snprintf(prefix, sizeof prefix, "%s", shard);
+    for (int i = 0; i < 2; i++) {
+        size_t length = strlen(prefix), side = strlen(sides[i]);
+        if (length > side && strcmp(prefix + length - side, sides[i]) == 0)
+            prefix[length - side] = '\0';
+    }
+    snprintf(path, sizeof path, "%s.json", prefix);
+    if (!hb_file_exists(path))
+        return HB_OK;
+    struct hb_manifest manifest;
+    HB_TRY(hb_manifest_read(prefix, &manifest));
+    if (strcmp(manifest.tokenizer_hash, hb_tokenizer_hash(t->tokenizer)) != 0)
+        return HB_FAIL(HB_EARGUMENT, "%s was built with another tokenizer than %s; name that one, or build the data anew",
+                       shard, t->config->tokenizer);
+    return HB_OK;
+}
+
 static hb_status open_data(struct hb_trainer *t)
 {
     const struct hb_run_config *c = t->config;
+    for (int64_t i = 0; i < c->train_count; i++)
+        HB_TRY(check_tokenizer(t, c->train[i]));
+    if (c->held_out)
+        HB_TRY(check_tokenizer(t, c->held_out));
     HB_TRY(open_stream(t, c->train, c->train_count, c->shuffle, &t->train));
     if (c->held_out)
         HB_TRY(open_stream(t, &c->held_out, 1, false, &t->held_out));
@@ -226,9 +253,14 @@ static hb_status save(struct hb_trainer *t)
     if (t->saved_at == t->attempted)
         return HB_OK;
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
-    struct hb_run_state state = {.attempted = t->attempted, .tokens = t->tokens, .scale = 1};
-    memcpy(state.digest, t->digest, sizeof state.digest);
-    state.seed = (uint64_t)t->config->seed;
+    const struct hb_run_config *c = t->config;
+    struct hb_run_state state = {
+        .seed = (uint64_t)c->seed,
+        .attempted = t->attempted,
+        .samples = t->attempted * c->accumulate * c->microbatch,
+        .tokens = t->tokens,
+        .scale = 1,
+    };
     HB_TRY(hb_checkpoint_save(t->config->run_folder, t->model, &t->optimizer, &state, t->config->tokenizer,
                               (int)t->config->keep_checkpoints));
     t->saved_at = t->attempted;

@@ -104,8 +104,8 @@ static void test_matches_definition(void **state)
 static void test_long_pieces_are_not_quadratic(void **state)
 {
     (void)state;
-    struct hb_bpe_merge merges[] = {{'a', 'a', 256}, {256, 256, 257}, {257, 257, 258}, {'b', 'a', 259}, {'a', 'b', 260},
-                                    {'b', 'b', 261}, {259, 260, 262}};
+    struct hb_bpe_merge merges[] = {{'a', 'a', 256}, {256, 256, 257}, {257, 257, 258}, {'b', 'a', 259},
+                                    {'a', 'b', 260}, {'b', 'b', 261}, {259, 260, 262}};
     struct hb_bpe bpe;
     init_identity(&bpe, merges, sizeof merges / sizeof *merges);
     size_t n = 1 << 20;

@@ -55,10 +55,10 @@ static const char *const rhyme[] = {
     "cafe\u0301 caf\u00e9 CAFE\u0301 12345 12345 don't can't won't I'll we'll\n",
 };
 static const char *const end_of_text[] = {HB_END_OF_TEXT};
-#define RHYME                                \
-    (struct list)                            \
-    {                                        \
-        .texts = rhyme, .count = 4           \
+#define RHYME                                                                                                \
+    (struct list)                                                                                            \
+    {                                                                                                        \
+        .texts = rhyme, .count = 4                                                                           \
     }
 
 /* The definition of learning, counted anew before every merge. */
@@ -154,9 +154,9 @@ static void test_is_deterministic(void **state)
     ok(train(RHYME, 300, end_of_text, 1, in_folder("a"), &report));
     ok(train(RHYME, 300, end_of_text, 1, in_folder("b"), &report));
     ok(train(backwards, 300, end_of_text, 1, in_folder("c"), &report));
-    static const char *const files[][3] = {{"a/tokenizer.json", "b/tokenizer.json", "c/tokenizer.json"},
-                                           {"a/tokenizer_config.json", "b/tokenizer_config.json",
-                                            "c/tokenizer_config.json"}};
+    static const char *const files[][3] = {
+        {"a/tokenizer.json", "b/tokenizer.json", "c/tokenizer.json"},
+        {"a/tokenizer_config.json", "b/tokenizer_config.json", "c/tokenizer_config.json"}};
     for (int f = 0; f < 2; f++) {
         char *first, *other;
         size_t n, m;
@@ -215,15 +215,18 @@ static void test_refusals(void **state)
 {
     (void)state;
     struct hb_bpe_train_report report;
-    static const char *const twice[] = {"<a>", "<a>"}, *const broken[] = {"<\xff>"}, *const learned[] = {"aa"};
+    static const char *const twice[] = {"<a>", "<a>"}, *const broken[] = {"<\xff>"},
+                             *const learned[] = {"aa"};
     assert_int_equal(train(RHYME, 256, end_of_text, 1, in_folder("t"), &report), HB_EARGUMENT);
-    assert_int_equal(train(RHYME, HB_BPE_ID_LIMIT + 1, end_of_text, 1, in_folder("t"), &report), HB_EARGUMENT);
+    assert_int_equal(train(RHYME, HB_BPE_ID_LIMIT + 1, end_of_text, 1, in_folder("t"), &report),
+                     HB_EARGUMENT);
     assert_int_equal(train(RHYME, 300, twice, 2, in_folder("t"), &report), HB_EARGUMENT);
     assert_int_equal(train(RHYME, 300, broken, 1, in_folder("t"), &report), HB_EARGUMENT);
     assert_int_equal(train(RHYME, 300, learned, 1, in_folder("t"), &report), HB_EARGUMENT);
     static const char *const invalid[] = {"abc\xff"};
-    assert_int_equal(train((struct list){.texts = invalid, .count = 1}, 300, NULL, 0, in_folder("t"), &report),
-                     HB_EFORMAT);
+    assert_int_equal(
+        train((struct list){.texts = invalid, .count = 1}, 300, NULL, 0, in_folder("t"), &report),
+        HB_EFORMAT);
     assert_non_null(strstr(hb_error(), "byte 3"));
     assert_false(hb_file_exists(in_folder("t")));
 }

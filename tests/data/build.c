@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/file.h"
+#include "core/memory.h"
 #include "data/build.h"
 #include "data/manifest.h"
 #include "data/split.h"
@@ -277,7 +278,8 @@ static void test_encoder_fails(void **state)
 {
     (void)state;
     const char *input = write_text("a.txt", "1\n<|endoftext|>\n2\n<|endoftext|>\n33\n<|endoftext|>\n4\n");
-    struct hb_build_options options = {.source = {.inputs = &input, .input_count = 1}, .prefix = in_folder("out")};
+    struct hb_build_options options = {.source = {.inputs = &input, .input_count = 1},
+                                       .prefix = in_folder("out")};
     struct hb_encoder encoder = bytes_encoder;
     encoder.encode = encode_badly;
     struct hb_build_report report;
@@ -323,6 +325,31 @@ static void test_full_disk(void **state)
     assert_int_equal(rmdir(folder), 0); /* no temporary file */
 }
 
+/* Every allocation of the data memory fails once: a clear failure, no file, no leak. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    const char *input = write_text("a.txt", "one\n<|endoftext|>\ntwo\n<|endoftext|>\nthree\n");
+    hb_status status = HB_EMEMORY;
+    int failures = 0;
+    for (int n = 1; status != HB_OK; n++) {
+        struct hb_build_report report;
+        hb_memory_fail_at(n);
+        status = build(&input, 1, 0.3, &report);
+        hb_memory_fail_at(0);
+        if (status == HB_OK) {
+            hb_build_report_release(&report);
+            break;
+        }
+        failures++;
+        assert_int_equal(status, HB_EMEMORY);
+        assert_non_null(strstr(hb_error(), "out of memory"));
+        expect_only_inputs();
+        assert_true(n < 100);
+    }
+    assert_true(failures >= 3);
+}
+
 static void expect_manifest_refused(const char *text, const char *part)
 {
     write_text("m.json", text);
@@ -339,14 +366,16 @@ static void test_bad_manifests(void **state)
     expect_manifest_refused("{\"format\": \"other\", \"version\": 1}", "'other'");
     expect_manifest_refused("{\"format\": \"hornbook-data\", \"version\": 2}", "version 2");
     expect_manifest_refused("{\"format\": \"hornbook-data\", \"version\": 1}", "tokenizer");
-    expect_manifest_refused("{\"format\": \"hornbook-data\", \"version\": 1, \"tokenizer\": {\"xxh3_128\": \"12\"}}",
-                            "32 hexadecimal digits");
+    expect_manifest_refused(
+        "{\"format\": \"hornbook-data\", \"version\": 1, \"tokenizer\": {\"xxh3_128\": \"12\"}}",
+        "32 hexadecimal digits");
     expect_manifest_refused("{\"format\": \"hornbook-data\", \"version\": 1, \"tokenizer\": {\"xxh3_128\": "
                             "\"00112233445566778899aabbccddeeff\", \"vocabulary\": 5, \"end_of_text\": 5}}",
                             "outside the vocabulary");
-    expect_manifest_refused("{\"format\": \"hornbook-data\", \"version\": 1, \"tokenizer\": {\"xxh3_128\": "
-                            "\"00112233445566778899aabbccddeeff\", \"vocabulary\": 4294967297, \"end_of_text\": 0}}",
-                            "impossible vocabulary");
+    expect_manifest_refused(
+        "{\"format\": \"hornbook-data\", \"version\": 1, \"tokenizer\": {\"xxh3_128\": "
+        "\"00112233445566778899aabbccddeeff\", \"vocabulary\": 4294967297, \"end_of_text\": 0}}",
+        "impossible vocabulary");
 }
 
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
@@ -354,9 +383,10 @@ static void test_bad_manifests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_split_by_hash), IN_FOLDER(test_never_empty), IN_FOLDER(test_single_document),
-        IN_FOLDER(test_nothing_held_out), IN_FOLDER(test_batches),  IN_FOLDER(test_bad_inputs),
-        IN_FOLDER(test_encoder_fails), IN_FOLDER(test_full_disk),   IN_FOLDER(test_bad_manifests),
+        IN_FOLDER(test_split_by_hash),    IN_FOLDER(test_never_empty), IN_FOLDER(test_single_document),
+        IN_FOLDER(test_nothing_held_out), IN_FOLDER(test_batches),     IN_FOLDER(test_bad_inputs),
+        IN_FOLDER(test_encoder_fails),    IN_FOLDER(test_full_disk),   IN_FOLDER(test_out_of_memory),
+        IN_FOLDER(test_bad_manifests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,14 +41,14 @@ static void test_examples(void **state)
         {"e\u0301", "\u00e9"},
         {"\u0301e", "\u0301e"},
         {"xe\u0301e\u0301y", "x\u00e9\u00e9y"},
-        {"a\u0302\u0323", "\u1ead"},              /* the marks change places */
-        {"q\u0307\u0323", "q\u0323\u0307"},       /* and stay apart */
-        {"\u212b", "\u00c5"},                     /* a singleton */
-        {"\u0958", "\u0915\u093c"},               /* excluded from composition */
+        {"a\u0302\u0323", "\u1ead"},        /* the marks change places */
+        {"q\u0307\u0323", "q\u0323\u0307"}, /* and stay apart */
+        {"\u212b", "\u00c5"},               /* a singleton */
+        {"\u0958", "\u0915\u093c"},         /* excluded from composition */
         {"\u1100\u1161\u11a8", "\uac01"},
         {"\uac00\u11a8", "\uac01"},
         {"\uac01\u11a8", "\uac01\u11a8"},
-        {"\u09c7\u09be", "\u09cb"},               /* a second part that is a starter */
+        {"\u09c7\u09be", "\u09cb"}, /* a second part that is a starter */
         {"\u0344", "\u0308\u0301"},
         {"\u4e2d\u6587", "\u4e2d\u6587"},
     };

@@ -58,14 +58,15 @@ static void test_round_trip(void **state)
 
 /* The bytes as Megatron lays them out, written down by hand. */
 static const unsigned char megatron_idx[34 + 3 * 4 + 3 * 8 + 4 * 8] = {
-    'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0, /* magic */
-    1, 0, 0, 0, 0, 0, 0, 0,                  /* version */
-    8,                                       /* uint16 */
-    3, 0, 0, 0, 0, 0, 0, 0,                  /* sequences */
-    4, 0, 0, 0, 0, 0, 0, 0,                  /* documents + 1 */
-    4, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0,      /* lengths */
-    0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, /* pointers */
-    0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, /* documents */
+    'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0,                                               /* magic */
+    1,   0,   0,   0,   0,   0,   0,   0,                                                  /* version */
+    8,                                                                                     /* uint16 */
+    3,   0,   0,   0,   0,   0,   0,   0,                                                  /* sequences */
+    4,   0,   0,   0,   0,   0,   0,   0,                                                  /* documents + 1 */
+    4,   0,   0,   0,   1,   0,   0,   0, 3, 0, 0, 0,                                      /* lengths */
+    0,   0,   0,   0,   0,   0,   0,   0, 8, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, /* pointers */
+    0,   0,   0,   0,   0,   0,   0,   0, 1, 0, 0, 0, 0, 0, 0, 0, 2,  0, 0, 0, 0, 0, 0, 0,
+    3,   0,   0,   0,   0,   0,   0,   0, /* documents */
 };
 static const unsigned char megatron_bin[16] = {1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 9, 0, 8, 0, 0, 0};
 
@@ -265,9 +266,9 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_round_trip), IN_FOLDER(test_exact_bytes),   IN_FOLDER(test_truncated),
-        IN_FOLDER(test_lies),       IN_FOLDER(test_every_byte),    IN_FOLDER(test_several_sequences),
-        IN_FOLDER(test_empty),      IN_FOLDER(test_bad_tokens),    IN_FOLDER(test_nothing_without_commit),
+        IN_FOLDER(test_round_trip), IN_FOLDER(test_exact_bytes), IN_FOLDER(test_truncated),
+        IN_FOLDER(test_lies),       IN_FOLDER(test_every_byte),  IN_FOLDER(test_several_sequences),
+        IN_FOLDER(test_empty),      IN_FOLDER(test_bad_tokens),  IN_FOLDER(test_nothing_without_commit),
         IN_FOLDER(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

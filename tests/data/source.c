@@ -66,7 +66,8 @@ static void test_text(void **state)
     (void)state;
     expect(write_text("a.txt", "one\ntwo"), "0 a.txt=one\ntwo|");
     expect(write_text("bom.txt", "\xef\xbb\xbfone"), "0 bom.txt=one|");
-    expect(write_text("marks.txt", "one\n<|endoftext|>\ntwo\n<|endoftext|> \n<|endoftext|>\r\nthree\n<|endoftext|>"),
+    expect(write_text("marks.txt",
+                      "one\n<|endoftext|>\ntwo\n<|endoftext|> \n<|endoftext|>\r\nthree\n<|endoftext|>"),
            "0 marks.txt=one\n|0 marks.txt#2=two\n<|endoftext|> \n|0 marks.txt#3=three\n|");
 
     const char *path = write_bytes("nul.txt", "a\0b", 3);
@@ -122,12 +123,15 @@ static void test_records(void **state)
 static void test_record_failures(void **state)
 {
     (void)state;
-    expect_failure(write_text("a.jsonl", "{\"text\": \"fine\"}\n{\"text\": 5}\n"), HB_EFORMAT, "a.jsonl:2: no \"text\"");
+    expect_failure(write_text("a.jsonl", "{\"text\": \"fine\"}\n{\"text\": 5}\n"), HB_EFORMAT,
+                   "a.jsonl:2: no \"text\"");
     expect_failure(write_text("b.jsonl", "{\"body\": \"x\"}\n"), HB_EFORMAT, "b.jsonl:1: no \"text\"");
     expect_failure(write_text("c.jsonl", "\n{\"text\": \"x\"\n"), HB_EFORMAT, "c.jsonl:2");
-    expect_failure(write_text("d.jsonl", "{\"text\": \"\xff\"}\n"), HB_EFORMAT, "d.jsonl:1: invalid UTF-8 at byte 10");
+    expect_failure(write_text("d.jsonl", "{\"text\": \"\xff\"}\n"), HB_EFORMAT,
+                   "d.jsonl:1: invalid UTF-8 at byte 10");
     expect_failure(write_text("e.jsonl", "{\"text\": \"\\ud800\"}\n"), HB_EFORMAT, "e.jsonl:1");
-    expect_failure(write_text("f.jsonl", "{\"text\": \"x\", \"id\": 1.5}\n"), HB_EFORMAT, "f.jsonl:1: \"id\"");
+    expect_failure(write_text("f.jsonl", "{\"text\": \"x\", \"id\": 1.5}\n"), HB_EFORMAT,
+                   "f.jsonl:1: \"id\"");
     expect_failure(write_text("g.jsonl", "[\"text\"]\n"), HB_EFORMAT, "g.jsonl:1: no \"text\"");
     expect_failure(write_text("h.jsonl", "{\"text\": \"x\"} trailing\n"), HB_EFORMAT, "h.jsonl:1");
 }
@@ -135,7 +139,8 @@ static void test_record_failures(void **state)
 static void test_invalid_text(void **state)
 {
     (void)state;
-    expect_failure(write_text("a.txt", "fine\n\xe4\xbd\xa0\xe4\xbd"), HB_EFORMAT, "a.txt: invalid UTF-8 at byte 8");
+    expect_failure(write_text("a.txt", "fine\n\xe4\xbd\xa0\xe4\xbd"), HB_EFORMAT,
+                   "a.txt: invalid UTF-8 at byte 8");
     expect_failure(write_text("b.txt", "\xef\xbb\xbfone\n<|endoftext|>\ntw\xc0\xaf"), HB_EFORMAT,
                    "b.txt: invalid UTF-8 at byte 23");
 }
@@ -143,8 +148,9 @@ static void test_invalid_text(void **state)
 static void test_skip_invalid(void **state)
 {
     (void)state;
-    const char *paths[] = {write_text("a.txt", "one\n<|endoftext|>\n\xff\n<|endoftext|>\nthree\n"),
-                           write_text("b.jsonl", "{\"text\": \"x\"}\n{\"text\n{\"text\": \"\xfe\"}\n{\"text\": \"y\"}\n")};
+    const char *paths[] = {
+        write_text("a.txt", "one\n<|endoftext|>\n\xff\n<|endoftext|>\nthree\n"),
+        write_text("b.jsonl", "{\"text\": \"x\"}\n{\"text\n{\"text\": \"\xfe\"}\n{\"text\": \"y\"}\n")};
     struct hb_source_options options = {.inputs = paths, .input_count = 2, .skip_invalid = true};
     char out[4096];
     struct hb_source_counts counts;
@@ -200,7 +206,10 @@ static void test_folders(void **state)
 
 static size_t gzip(const char *text, size_t size, unsigned char *out, size_t room)
 {
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)text, .avail_in = (uInt)size, .next_out = out, .avail_out = (uInt)room};
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)text,
+                  .avail_in = (uInt)size,
+                  .next_out = out,
+                  .avail_out = (uInt)room};
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 16 + 15, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
     deflateEnd(&z);
@@ -208,8 +217,8 @@ static size_t gzip(const char *text, size_t size, unsigned char *out, size_t roo
 }
 
 /* Two members (frames), every truncation, every single flipped byte. */
-static void check_packed(const char *name, const unsigned char *packed, size_t first, size_t size, const char *whole,
-                         const char *half)
+static void check_packed(const char *name, const unsigned char *packed, size_t first, size_t size,
+                         const char *whole, const char *half)
 {
     expect(write_bytes(name, packed, size), whole);
     for (size_t cut = 0; cut < size; cut++) {
@@ -294,10 +303,21 @@ static void test_utf8(void **state)
         const char *text;
         size_t valid;
     } cases[] = {
-        {"", 0}, {"plain ASCII of some length", 26}, {"\xc2\x80\xdf\xbf", 4}, {"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80", 9},
-        {"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 8}, {"a\xc1\x81", 1}, {"a\xe0\x9f\xbf", 1}, {"a\xed\xa0\x80", 1},
-        {"a\xf0\x8f\xbf\xbf", 1}, {"a\xf4\x90\x80\x80", 1}, {"a\xf5\x80\x80\x80", 1}, {"12345678\x80", 8},
-        {"ab\xe4\xbd", 2}, {"ab\xe4\xbd ", 2}, {"ab\xf0\x9f\x98", 2},
+        {"", 0},
+        {"plain ASCII of some length", 26},
+        {"\xc2\x80\xdf\xbf", 4},
+        {"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80", 9},
+        {"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 8},
+        {"a\xc1\x81", 1},
+        {"a\xe0\x9f\xbf", 1},
+        {"a\xed\xa0\x80", 1},
+        {"a\xf0\x8f\xbf\xbf", 1},
+        {"a\xf4\x90\x80\x80", 1},
+        {"a\xf5\x80\x80\x80", 1},
+        {"12345678\x80", 8},
+        {"ab\xe4\xbd", 2},
+        {"ab\xe4\xbd ", 2},
+        {"ab\xf0\x9f\x98", 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(hb_utf8_valid_bytes(cases[i].text, strlen(cases[i].text)), cases[i].valid);
@@ -308,9 +328,12 @@ static void test_utf8(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_text),    IN_FOLDER(test_long_lines),   IN_FOLDER(test_records), IN_FOLDER(test_record_failures),
-        IN_FOLDER(test_invalid_text), IN_FOLDER(test_skip_invalid), IN_FOLDER(test_empty),   IN_FOLDER(test_folders),
-        IN_FOLDER(test_gzip),    IN_FOLDER(test_zstd),         IN_FOLDER(test_limit),   IN_FOLDER(test_bomb),
+        IN_FOLDER(test_text),         IN_FOLDER(test_long_lines),
+        IN_FOLDER(test_records),      IN_FOLDER(test_record_failures),
+        IN_FOLDER(test_invalid_text), IN_FOLDER(test_skip_invalid),
+        IN_FOLDER(test_empty),        IN_FOLDER(test_folders),
+        IN_FOLDER(test_gzip),         IN_FOLDER(test_zstd),
+        IN_FOLDER(test_limit),        IN_FOLDER(test_bomb),
         cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,14 +78,15 @@ static void test_cuts(void **state)
     assert_int_equal(hb_stream_tokens(s), 15);
     assert_int_equal(hb_stream_documents(s), 5);
     assert_int_equal(hb_stream_samples(s), 3);
-    expect_sample(s, 0, 4, "1 2 3 0 > 2 3 0 - > 0 4");             /* a whole document */
-    expect_sample(s, 1, 4, "4 0 0 5 > 0 - - 6 > 0 2 3 4");         /* the last piece is cut: its label stays */
-    expect_sample(s, 2, 4, "6 7 8 9 > 7 8 9 0 > 0 4");             /* a middle piece */
+    expect_sample(s, 0, 4, "1 2 3 0 > 2 3 0 - > 0 4");     /* a whole document */
+    expect_sample(s, 1, 4, "4 0 0 5 > 0 - - 6 > 0 2 3 4"); /* the last piece is cut: its label stays */
+    expect_sample(s, 2, 4, "6 7 8 9 > 7 8 9 0 > 0 4");     /* a middle piece */
     hb_stream_destroy(s);
 
     s = open_stream((struct hb_stream_options){.tokens = 5}, prefix, NULL);
     assert_int_equal(hb_stream_samples(s), 2);
-    expect_sample(s, 0, 5, "1 2 3 0 4 > 2 3 0 - 0 > 0 4 5"); /* the shared token is an end-of-text: kept as a label */
+    expect_sample(s, 0, 5,
+                  "1 2 3 0 4 > 2 3 0 - 0 > 0 4 5"); /* the shared token is an end-of-text: kept as a label */
     expect_sample(s, 1, 5, "0 0 5 6 7 > - - 6 7 8 > 0 1 2 5");
     hb_stream_destroy(s);
 
@@ -105,7 +106,8 @@ static void test_cross_documents(void **state)
 {
     (void)state;
     const char *prefix = write_shard("a", small, 15);
-    struct hb_stream *s = open_stream((struct hb_stream_options){.tokens = 5, .cross_documents = true}, prefix, NULL);
+    struct hb_stream *s =
+        open_stream((struct hb_stream_options){.tokens = 5, .cross_documents = true}, prefix, NULL);
     expect_sample(s, 0, 5, "1 2 3 0 4 > 2 3 0 4 0 > 0 5");
     expect_sample(s, 1, 5, "0 0 5 6 7 > 0 5 6 7 8 > 0 5");
     hb_stream_destroy(s);
@@ -185,7 +187,8 @@ static void test_last_label_checked(void **state)
     (void)state;
     static const int32_t ids[] = {1, 2, 50, END};
     const char *prefix = write_shard("a", ids, 4);
-    struct hb_stream *s = open_stream((struct hb_stream_options){.tokens = 2, .vocabulary = 50}, prefix, NULL);
+    struct hb_stream *s =
+        open_stream((struct hb_stream_options){.tokens = 2, .vocabulary = 50}, prefix, NULL);
     int32_t a[8];
     struct hb_sample sample = {.ids = a, .labels = a + 2, .segments = a + 4};
     assert_int_equal(hb_stream_sample(s, 0, &sample), HB_EFORMAT);
@@ -265,8 +268,10 @@ static void test_order(void **state)
     hb_stream_destroy(s);
 
     int same[2] = {0, 0};
-    struct hb_stream *a = open_stream((struct hb_stream_options){.tokens = 1, .shuffle = true, .seed = 1}, prefix, NULL);
-    struct hb_stream *b = open_stream((struct hb_stream_options){.tokens = 1, .shuffle = true, .seed = 2}, prefix, NULL);
+    struct hb_stream *a =
+        open_stream((struct hb_stream_options){.tokens = 1, .shuffle = true, .seed = 1}, prefix, NULL);
+    struct hb_stream *b =
+        open_stream((struct hb_stream_options){.tokens = 1, .shuffle = true, .seed = 2}, prefix, NULL);
     for (uint64_t epoch = 0; epoch < 10; epoch++) {
         int seen = 0;
         for (uint64_t n = 0; n < 14; n++) {
@@ -288,9 +293,9 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_cuts),           IN_FOLDER(test_cross_documents),    IN_FOLDER(test_several_shards),
-        IN_FOLDER(test_refusals),       IN_FOLDER(test_last_label_checked), cmocka_unit_test(test_bijection),
-        cmocka_unit_test(test_large),   cmocka_unit_test(test_uniform),     cmocka_unit_test(test_pinned),
+        IN_FOLDER(test_cuts),         IN_FOLDER(test_cross_documents),    IN_FOLDER(test_several_shards),
+        IN_FOLDER(test_refusals),     IN_FOLDER(test_last_label_checked), cmocka_unit_test(test_bijection),
+        cmocka_unit_test(test_large), cmocka_unit_test(test_uniform),     cmocka_unit_test(test_pinned),
         IN_FOLDER(test_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,21 +24,24 @@ static void ok(hb_status status)
         fail_msg("%s", hb_error());
 }
 
-/* A small tokenizer.json in memory, to be changed and written: the 256 bytes with
- * ids 0..255 in code point order, a few merges and added tokens. */
+static const char small_text[] =
+    "{\"truncation\": null, \"padding\": null, \"normalizer\": {\"type\": \"NFC\"},"
+    " \"added_tokens\": ["
+    "  {\"id\": 261, \"content\": \"<|endoftext|>\", \"special\": true, \"normalized\": false},"
+    "  {\"id\": 262, \"content\": \"<|end\", \"special\": false, \"normalized\": false},"
+    "  {\"id\": 263, \"content\": \"caf\u00e9\", \"special\": false, \"normalized\": true}],"
+    " \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false},"
+    " \"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\"},"
+    " \"model\": {\"type\": \"BPE\", \"ignore_merges\": false, \"vocab\": {},"
+    "  \"merges\": [\"l l\", [\"h\", \"e\"], \"he ll\", \"\u0120 \u0120\", \"hell o\"]}}";
+
+/* A small tokenizer.json in memory, to be changed and written: the text above with
+ * the 256 bytes as ids 0..255, in code point order, and what the merges make. */
 static json_t *small(void)
 {
-    json_t *root = json_pack(
-        "{s:n, s:n, s:[{s:i,s:s,s:b,s:b,s:b,s:b,s:b}, {s:i,s:s,s:b,s:b,s:b,s:b,s:b}, {s:i,s:s,s:b,s:b,s:b,s:b,s:b}],"
-        " s:{s:s}, s:{s:s,s:b,s:b}, s:n, s:{s:s}}",
-        "truncation", "padding", "added_tokens",
-        "id", 261, "content", HB_END_OF_TEXT, "special", 1, "normalized", 0, "lstrip", 0, "rstrip", 0, "single_word", 0,
-        "id", 262, "content", "<|end", "special", 0, "normalized", 0, "lstrip", 0, "rstrip", 0, "single_word", 0,
-        "id", 263, "content", "caf\u00e9", "special", 0, "normalized", 1, "lstrip", 0, "rstrip", 0, "single_word", 0,
-        "normalizer", "type", "NFC", "pre_tokenizer", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 0,
-        "post_processor", "decoder", "type", "ByteLevel");
+    json_t *root = json_loads(small_text, 0, NULL);
     assert_non_null(root);
-    json_t *vocab = json_object();
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab");
     int id = 0;
     for (uint32_t c = 0x21; c < 0x144; c++) {
         char key[5] = {0};
@@ -48,13 +51,9 @@ static json_t *small(void)
             json_object_set_new(vocab, key, json_integer(id++));
     }
     assert_int_equal(id, 256);
-    json_t *model = json_pack("{s:s, s:o, s:[s, [s, s], s, s, s], s:b}", "type", "BPE", "vocab", vocab, "merges", "l l",
-                              "h", "e", "he ll", "\u0120 \u0120", "hell o", "ignore_merges", 0);
-    assert_non_null(model);
     static const char *const words[] = {"ll", "he", "hell", "\u0120\u0120", "hello"};
     for (int i = 0; i < 5; i++)
         json_object_set_new(vocab, words[i], json_integer(256 + i));
-    json_object_set_new(root, "model", model);
     return root;
 }
 
@@ -85,8 +84,9 @@ static void expect(const struct hb_tokenizer *t, const char *text, bool special,
     hb_ids_release(&got);
 }
 
-#define EXPECT(t, text, special, ...) \
-    expect(t, text, special, (const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
+#define EXPECT(t, text, special, ...)                                                                        \
+    expect(t, text, special, (const int32_t[]){__VA_ARGS__},                                                 \
+           sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
 static void test_small(void **state)
 {
@@ -189,16 +189,23 @@ static void test_refusals(void **state)
         {"pre_tokenizer.add_prefix_space", NULL, HB_EFORMAT, "add_prefix_space"},
         {"pre_tokenizer.use_regex", "false", HB_EUNSUPPORTED, "use_regex"},
         {"pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": []}", HB_EUNSUPPORTED, "0 steps"},
-        {"pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\"}, 1]}", HB_EUNSUPPORTED, "Digits"},
-        {"pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Removed\"}, 1]}",
+        {"pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\"}, 1]}",
+         HB_EUNSUPPORTED, "Digits"},
+        {"pre_tokenizer",
+         "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Removed\"}, 1]}",
          HB_EUNSUPPORTED, "Removed"},
-        {"pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Isolated\", "
-         "\"pattern\": {\"String\": \" \"}}, 1]}", HB_EFORMAT, "Regex"},
-        {"pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Isolated\", "
+        {"pre_tokenizer",
+         "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Isolated\", "
+         "\"pattern\": {\"String\": \" \"}}, 1]}",
+         HB_EFORMAT, "Regex"},
+        {"pre_tokenizer",
+         "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Isolated\", "
          "\"pattern\": {\"Regex\": \"\\\\w+\"}}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-         "\"use_regex\": false}]}", HB_EUNSUPPORTED, "\\w"},
+         "\"use_regex\": false}]}",
+         HB_EUNSUPPORTED, "\\w"},
         {"post_processor", "{\"type\": \"BertProcessing\"}", HB_EUNSUPPORTED, "BertProcessing"},
-        {"post_processor", "{\"type\": \"TemplateProcessing\", \"single\": [1, 2], \"special_tokens\": {}}", HB_EUNSUPPORTED, "adds tokens"},
+        {"post_processor", "{\"type\": \"TemplateProcessing\", \"single\": [1, 2], \"special_tokens\": {}}",
+         HB_EUNSUPPORTED, "adds tokens"},
         {"truncation", "{\"max_length\": 5}", HB_EUNSUPPORTED, "truncation"},
         {"decoder.type", "\"Metaspace\"", HB_EUNSUPPORTED, "Metaspace"},
         {"decoder", "null", HB_EFORMAT, "decoder"},
@@ -240,7 +247,8 @@ static void test_refusals(void **state)
         expect_refusal(cases[i].path, cases[i].value, cases[i].status, cases[i].part);
 }
 
-/* Every prefix of the file (in steps), and the file with single bytes changed: an error or a tokenizer, no crash. */
+/* Every prefix of the file (in steps), and the file with single bytes changed: an error or a tokenizer, no
+ * crash. */
 static void test_damaged_files(void **state)
 {
     (void)state;
@@ -255,7 +263,7 @@ static void test_damaged_files(void **state)
     }
     uint64_t seed = 9;
     int opened = 0;
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < 600; i++) {
         size_t at = draw(&seed, (uint32_t)n);
         char kept = text[at];
         text[at] = (char)draw(&seed, 256);
@@ -265,7 +273,7 @@ static void test_damaged_files(void **state)
         hb_tokenizer_destroy(t);
         text[at] = kept;
     }
-    assert_true(opened > 0 && opened < 1500);
+    assert_true(opened > 0 && opened < 600);
     assert_int_equal(hb_tokenizer_open(in_folder("missing.json"), &t), HB_EIO);
     free(text);
 }
@@ -345,7 +353,8 @@ static void test_stream(void **state)
         for (size_t at = 0; at < all.count;) {
             int length = hb_utf8_sequence(all.data + at, all.count - at);
             size_t take = length ? (size_t)abs(length) : all.count - at;
-            ok(length > 0 ? hb_bytes_append(&wanted, all.data + at, take) : hb_bytes_append_text(&wanted, "\ufffd"));
+            ok(length > 0 ? hb_bytes_append(&wanted, all.data + at, take)
+                          : hb_bytes_append_text(&wanted, "\ufffd"));
             at += take;
         }
         assert_int_equal(text.count, wanted.count);
@@ -368,7 +377,8 @@ static void *encode_in_thread(void *context)
     uintptr_t sum = 0;
     for (int i = 0; i < 500; i++) {
         ids.count = 0;
-        if (draw_text(&seed, 50, &text) != HB_OK || hb_tokenizer_encode(t, text.data, text.count, true, &ids) != HB_OK)
+        if (draw_text(&seed, 50, &text) != HB_OK ||
+            hb_tokenizer_encode(t, text.data, text.count, true, &ids) != HB_OK)
             break;
         for (size_t j = 0; j < ids.count; j++)
             sum = 31 * sum + (uintptr_t)ids.data[j] + 1;
@@ -476,16 +486,11 @@ static void test_qwen3(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_small),
-        IN_FOLDER(test_hidden_special),
-        IN_FOLDER(test_ignore_merges),
-        IN_FOLDER(test_refusals),
-        IN_FOLDER(test_damaged_files),
-        IN_FOLDER(test_invalid_text),
-        IN_FOLDER(test_round_trip),
-        IN_FOLDER(test_stream),
-        IN_FOLDER(test_threads),
-        IN_FOLDER(test_failing_allocations),
+        IN_FOLDER(test_small),         IN_FOLDER(test_hidden_special),
+        IN_FOLDER(test_ignore_merges), IN_FOLDER(test_refusals),
+        IN_FOLDER(test_damaged_files), IN_FOLDER(test_invalid_text),
+        IN_FOLDER(test_round_trip),    IN_FOLDER(test_stream),
+        IN_FOLDER(test_threads),       IN_FOLDER(test_failing_allocations),
         cmocka_unit_test(test_qwen3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

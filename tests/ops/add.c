@@ -183,8 +183,8 @@ static void test_refused(void **state)
     f = good;
     f.b.home = &other;
     assert_int_equal(hb_add(&context, &f), HB_EARGUMENT);
-    f = (struct hb_add_args){.a = hb_tensor_rows(a, 0, 4), .b = hb_tensor_rows(a, 4, 4),
-                             .out = hb_tensor_rows(a, 1, 4)};
+    f = (struct hb_add_args){
+        .a = hb_tensor_rows(a, 0, 4), .b = hb_tensor_rows(a, 4, 4), .out = hb_tensor_rows(a, 1, 4)};
     assert_int_equal(hb_add(&context, &f), HB_EARGUMENT);
     f.out = (struct hb_tensor){.home = &context, .dtype = HB_F32, .rank = 1, .shape = {4, 1, 1, 1, 1, 1}};
     assert_int_equal(hb_add(&context, &f), HB_EARGUMENT);

@@ -52,7 +52,7 @@ static void run_on_ref(const struct sample *s, struct th_outputs *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][2] = {{0, 3},    {1, 1},    {1, 65},    {63, 33},  {64, 32},    {65, 31},
+    static const int64_t shapes[][2] = {{0, 3},    {1, 1},    {1, 65},    {63, 33},  {64, 32},   {65, 31},
                                         {129, 64}, {321, 63}, {449, 128}, {1025, 7}, {4097, 33}, {70, 1025}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (enum th_kind kind = 0; kind < TH_KIND_COUNT; kind++) {
@@ -153,7 +153,8 @@ struct gradient {
 static double loss(void *data)
 {
     struct gradient *c = data;
-    struct hb_tensor x = th_2d(c->context, HB_F64, c->n, c->D, NULL), out = th_1d(c->context, HB_F64, c->D, NULL);
+    struct hb_tensor x = th_2d(c->context, HB_F64, c->n, c->D, NULL),
+                     out = th_1d(c->context, HB_F64, c->D, NULL);
     th_put(c->context, x, c->x);
     TH_OK(hb_column_sum(c->context, &(struct hb_column_sum_args){.x = x, .out = out, .epilogue = HB_STORE}));
     double sum = 0;
@@ -216,8 +217,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_order),   cmocka_unit_test(test_no_rows),
-        cmocka_unit_test(test_against_double), cmocka_unit_test(test_gradient), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_order),
+        cmocka_unit_test(test_no_rows),   cmocka_unit_test(test_against_double),
+        cmocka_unit_test(test_gradient),  cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,8 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     const struct sample *s = data;
     enum hb_dtype real = th_real(context);
     struct hb_tensor logits = th_2d(context, real, s->n, s->V, s->logits);
-    struct hb_tensor labels = th_1d(context, HB_I32, s->n, s->labels), loss = th_1d(context, real, s->n, NULL);
+    struct hb_tensor labels = th_1d(context, HB_I32, s->n, s->labels),
+                     loss = th_1d(context, real, s->n, NULL);
     struct hb_cross_entropy_args a = {.logits = logits, .labels = labels, .loss = loss, .factor = s->factor};
     TH_OK(hb_cross_entropy(context, &a));
     th_keep(out, context, "loss", loss);
@@ -69,8 +70,9 @@ static void run_on_ref(const struct sample *s, struct th_outputs *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][2] = {{0, 4},   {1, 1},    {3, 2},    {6, 31},   {7, 32},     {5, 33},   {9, 63},
-                                        {6, 64},  {6, 65},   {11, 257}, {5, 4095}, {12, 4097}, {1, 40001}};
+    static const int64_t shapes[][2] = {{0, 4},    {1, 1},     {3, 2},    {6, 31}, {7, 32},
+                                        {5, 33},   {9, 63},    {6, 64},   {6, 65}, {11, 257},
+                                        {5, 4095}, {12, 4097}, {1, 40001}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (enum th_kind kind = 0; kind < TH_KIND_COUNT; kind++) {
             if (kind != TH_NORMAL && i != 9)
@@ -86,8 +88,8 @@ static void test_same_bits(void **state)
 static struct sample spoilt(void)
 {
     struct sample s = make(TH_NORMAL, 3, 130, 259);
-    s.logits[3] = NAN;                /* in a group of 32 */
-    s.logits[259 * 1 + 258] = NAN;    /* in the rest */
+    s.logits[3] = NAN;             /* in a group of 32 */
+    s.logits[259 * 1 + 258] = NAN; /* in the rest */
     s.logits[259 * 2 + 8] = INFINITY;
     s.logits[259 * 3 + 8] = -INFINITY;
     for (int i = 0; i < 259; i++) {
@@ -210,8 +212,8 @@ static double summed_loss(void *data)
     struct hb_tensor labels = th_1d(c->context, HB_I32, s->n, s->labels);
     struct hb_tensor loss = th_1d(c->context, HB_F64, s->n, NULL);
     th_put(c->context, logits, c->logits);
-    TH_OK(hb_cross_entropy(c->context,
-                           &(struct hb_cross_entropy_args){.logits = logits, .labels = labels, .loss = loss}));
+    TH_OK(hb_cross_entropy(
+        c->context, &(struct hb_cross_entropy_args){.logits = logits, .labels = labels, .loss = loss}));
     double sum = 0;
     for (int64_t t = 0; t < s->n; t++)
         sum += ((double *)loss.data)[t];
@@ -251,7 +253,8 @@ static void test_rows_alone(void **state)
         one.labels = s.labels + t;
         run_on_ref(&one, &alone);
         assert_memory_equal(alone.item[0].data, (float *)all.item[0].data + t, sizeof(float));
-        assert_memory_equal(alone.item[3].data, (float *)all.item[3].data + t * s.V, (size_t)s.V * sizeof(float));
+        assert_memory_equal(alone.item[3].data, (float *)all.item[3].data + t * s.V,
+                            (size_t)s.V * sizeof(float));
         th_outputs_release(&alone);
     }
     th_outputs_release(&all);
@@ -296,10 +299,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_nan),
-        cmocka_unit_test(test_ignored),        cmocka_unit_test(test_against_double),
-        cmocka_unit_test(test_shift),          cmocka_unit_test(test_gradient),
-        cmocka_unit_test(test_rows_alone),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_ignored),    cmocka_unit_test(test_against_double),
+        cmocka_unit_test(test_shift),      cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_rows_alone), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

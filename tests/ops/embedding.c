@@ -40,15 +40,17 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 {
     const struct sample *s = data;
     enum hb_dtype real = th_real(context);
-    struct hb_tensor ids = th_1d(context, HB_I32, s->n, s->ids), present = th_1d(context, HB_I32, s->V, s->present);
+    struct hb_tensor ids = th_1d(context, HB_I32, s->n, s->ids),
+                     present = th_1d(context, HB_I32, s->V, s->present);
     struct hb_tensor weight = th_2d(context, real, s->V, s->C, s->weight);
     struct hb_tensor rows = th_2d(context, real, s->n, s->C, NULL);
     struct hb_tensor dout = th_2d(context, real, s->n, s->C, s->dout);
     struct hb_tensor dweight = th_2d(context, real, s->V, s->C, s->dweight);
-    TH_OK(hb_embedding_forward(context,
-                               &(struct hb_embedding_forward_args){.weight = weight, .ids = ids, .out = rows}));
-    TH_OK(hb_embedding_backward(context, &(struct hb_embedding_backward_args){
-                                             .ids = ids, .dout = dout, .dweight = dweight, .present = present}));
+    TH_OK(hb_embedding_forward(
+        context, &(struct hb_embedding_forward_args){.weight = weight, .ids = ids, .out = rows}));
+    TH_OK(hb_embedding_backward(context,
+                                &(struct hb_embedding_backward_args){
+                                    .ids = ids, .dout = dout, .dweight = dweight, .present = present}));
     th_keep(out, context, "out", rows);
     th_keep(out, context, "dweight", dweight);
     th_keep(out, context, "present", present);
@@ -60,8 +62,9 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 static void test_same_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][3] = {{0, 5, 8},    {1, 1, 1},    {7, 3, 31},    {64, 1000, 32}, {65, 70000, 1},
-                                        {100, 1, 400}, {129, 40, 257}, {300, 97, 513}, {4097, 11, 33}};
+    static const int64_t shapes[][3] = {{0, 5, 8},      {1, 1, 1},      {7, 3, 31},
+                                        {64, 1000, 32}, {65, 70000, 1}, {100, 1, 400},
+                                        {129, 40, 257}, {300, 97, 513}, {4097, 11, 33}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (enum th_kind kind = 0; kind < TH_KIND_COUNT; kind++) {
             if (kind != TH_NORMAL && i != 6)
@@ -131,8 +134,8 @@ static double loss(void *data)
     struct hb_tensor weight = th_2d(c->context, HB_F64, s->V, s->C, NULL);
     struct hb_tensor out = th_2d(c->context, HB_F64, s->n, s->C, NULL);
     th_put(c->context, weight, c->weight);
-    TH_OK(hb_embedding_forward(c->context,
-                               &(struct hb_embedding_forward_args){.weight = weight, .ids = ids, .out = out}));
+    TH_OK(hb_embedding_forward(
+        c->context, &(struct hb_embedding_forward_args){.weight = weight, .ids = ids, .out = out}));
     double sum = 0;
     for (int64_t i = 0; i < s->n * s->C; i++)
         sum += c->g[i] * ((double *)out.data)[i];
@@ -185,7 +188,8 @@ static void test_refused(void **state)
     a = good;
     a.weight.home = &other;
     assert_int_equal(hb_embedding_forward(&context, &a), HB_EARGUMENT);
-    struct hb_embedding_backward_args b = {.ids = ids, .dout = out, .dweight = weight, .present = present}, w = b;
+    struct hb_embedding_backward_args b = {.ids = ids, .dout = out, .dweight = weight, .present = present},
+                                      w = b;
     TH_OK(hb_embedding_backward(&context, &b));
     w.present.shape[0] = 5;
     assert_int_equal(hb_embedding_backward(&context, &w), HB_ESHAPE);
@@ -221,7 +225,8 @@ static void test_no_memory(void **state)
         struct hb_tensor present = th_1d(&context, HB_I32, s.V, s.present);
         struct hb_tensor dout = th_2d(&context, HB_F32, s.n, s.C, s.dout);
         struct hb_tensor dweight = th_2d(&context, HB_F32, s.V, s.C, s.dweight);
-        struct hb_embedding_backward_args a = {.ids = ids, .dout = dout, .dweight = dweight, .present = present};
+        struct hb_embedding_backward_args a = {
+            .ids = ids, .dout = dout, .dweight = dweight, .present = present};
         hb_memory_fail_at(1);
         assert_int_equal(hb_embedding_backward(&context, &a), HB_EMEMORY);
         hb_memory_fail_at(0);

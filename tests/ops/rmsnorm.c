@@ -48,10 +48,11 @@ static void run_dtype(struct hb_context *context, enum hb_dtype dtype, const str
     struct hb_tensor rstd = th_1d(context, real, s->n, NULL);
     struct hb_tensor stored = th_1d(context, real, s->D, NULL);
     struct hb_tensor added = th_1d(context, real, s->D, s->dweight);
-    TH_OK(hb_rmsnorm_forward(
-        context, &(struct hb_rmsnorm_forward_args){.x = x, .weight = weight, .y = y, .rstd = rstd, .eps = s->eps}));
-    TH_OK(hb_rmsnorm_backward_input(context, &(struct hb_rmsnorm_backward_input_args){
-                                                 .x = x, .weight = weight, .rstd = rstd, .dy = dy, .dx = dx}));
+    TH_OK(hb_rmsnorm_forward(context, &(struct hb_rmsnorm_forward_args){
+                                          .x = x, .weight = weight, .y = y, .rstd = rstd, .eps = s->eps}));
+    TH_OK(
+        hb_rmsnorm_backward_input(context, &(struct hb_rmsnorm_backward_input_args){
+                                               .x = x, .weight = weight, .rstd = rstd, .dy = dy, .dx = dx}));
     struct hb_rmsnorm_backward_weight_args w = {
         .x = x, .rstd = rstd, .dy = dy, .dweight = stored, .epilogue = HB_STORE};
     TH_OK(hb_rmsnorm_backward_weight(context, &w));
@@ -82,10 +83,11 @@ static void run_in_place(struct hb_context *context, const void *data, struct th
     struct hb_tensor weight = th_1d(context, HB_F32, s->D, s->weight);
     struct hb_tensor dy = th_2d(context, HB_F32, s->n, s->D, s->dy);
     struct hb_tensor rstd = th_1d(context, HB_F32, s->n, NULL);
-    TH_OK(hb_rmsnorm_forward(
-        context, &(struct hb_rmsnorm_forward_args){.x = y, .weight = weight, .y = y, .rstd = rstd, .eps = s->eps}));
-    TH_OK(hb_rmsnorm_backward_input(context, &(struct hb_rmsnorm_backward_input_args){
-                                                 .x = x, .weight = weight, .rstd = rstd, .dy = dy, .dx = dy}));
+    TH_OK(hb_rmsnorm_forward(context, &(struct hb_rmsnorm_forward_args){
+                                          .x = y, .weight = weight, .y = y, .rstd = rstd, .eps = s->eps}));
+    TH_OK(
+        hb_rmsnorm_backward_input(context, &(struct hb_rmsnorm_backward_input_args){
+                                               .x = x, .weight = weight, .rstd = rstd, .dy = dy, .dx = dy}));
     th_keep(out, context, "y", y);
     th_keep(out, context, "rstd", rstd);
     th_keep(out, context, "dx", dy);
@@ -97,8 +99,9 @@ static void run_in_place(struct hb_context *context, const void *data, struct th
 static void test_same_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][2] = {{0, 8},   {1, 1},   {3, 31},   {65, 32},   {2, 33},    {7, 63},    {640, 64},
-                                        {63, 65}, {5, 255}, {130, 257}, {193, 384}, {9, 4095}, {64, 513}, {17, 4097}};
+    static const int64_t shapes[][2] = {{0, 8},     {1, 1},    {3, 31},   {65, 32},  {2, 33},
+                                        {7, 63},    {640, 64}, {63, 65},  {5, 255},  {130, 257},
+                                        {193, 384}, {9, 4095}, {64, 513}, {17, 4097}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (enum th_kind kind = 0; kind < TH_KIND_COUNT; kind++) {
             if (kind != TH_NORMAL && i % 4 != 2)
@@ -179,10 +182,11 @@ static void test_gradient(void **state)
     struct sample s = make(TH_NORMAL, 8, 67, 5);
     struct th_outputs out = {0};
     run(&context, &s, &out);
-    struct hb_tensor x = th_2d(&context, HB_F64, s.n, s.D, s.x), weight = th_1d(&context, HB_F64, s.D, s.weight);
+    struct hb_tensor x = th_2d(&context, HB_F64, s.n, s.D, s.x),
+                     weight = th_1d(&context, HB_F64, s.D, s.weight);
     struct hb_tensor dy = th_2d(&context, HB_F64, s.n, s.D, s.dy);
-    struct gradient c = {&context, s.n, s.D, th_doubles(&context, x), th_doubles(&context, weight),
-                         th_doubles(&context, dy)};
+    struct gradient c = {
+        &context, s.n, s.D, th_doubles(&context, x), th_doubles(&context, weight), th_doubles(&context, dy)};
     th_check_gradient("rmsnorm dx", loss, &c, c.x, out.item[2].data, s.n * s.D);
     th_check_gradient("rmsnorm dweight", loss, &c, c.weight, out.item[3].data, s.D);
     th_free(&context, &x);
@@ -222,9 +226,10 @@ static void check_against_double(const struct sample *s)
         double r_error = (sharp / 2 + 4) * U; /* relative; the root halves the sum's */
         for (int64_t i = 0; i < D; i++) {
             double w = (double)s->weight[i], expected = (double)x[i] * r[t] * w;
-            assert_true(fabs((double)y[t * D + i] - expected) <= (r_error + 2 * U) * fabs(expected) + DBL_MIN);
-            double c = r[t] * r[t] * dot / (double)D, c_error = r[t] * r[t] * terms / (double)D *
-                                                               ((sharp + 4) * U + 2 * r_error);
+            assert_true(fabs((double)y[t * D + i] - expected) <=
+                        (r_error + 2 * U) * fabs(expected) + DBL_MIN);
+            double c = r[t] * r[t] * dot / (double)D,
+                   c_error = r[t] * r[t] * terms / (double)D * ((sharp + 4) * U + 2 * r_error);
             expected = r[t] * ((double)dy[i] * w - (double)x[i] * c);
             double bound = r[t] * (fabs((double)x[i]) * c_error + 2 * U * fabs((double)dy[i] * w) +
                                    2 * U * fabs((double)x[i] * c)) +
@@ -277,7 +282,8 @@ static void test_bf16_rounds_once(void **state)
     hb_context_close(&context);
     for (int o = 0; o <= 2; o += 2)
         for (int64_t i = 0; i < s.n * s.D; i++)
-            assert_int_equal(((uint16_t *)narrow.item[o].data)[i], hb_bf16_of_f32(((float *)wide.item[o].data)[i]));
+            assert_int_equal(((uint16_t *)narrow.item[o].data)[i],
+                             hb_bf16_of_f32(((float *)wide.item[o].data)[i]));
     assert_memory_equal(narrow.item[1].data, wide.item[1].data, (size_t)s.n * sizeof(float));
     assert_memory_equal(narrow.item[3].data, wide.item[3].data, (size_t)s.D * sizeof(float));
     th_outputs_release(&wide);
@@ -317,7 +323,8 @@ static void test_refused(void **state)
     TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &other));
     struct hb_tensor x = th_2d(&context, HB_F32, 2, 4, NULL), y = th_2d(&context, HB_F32, 2, 4, NULL);
     struct hb_tensor weight = th_1d(&context, HB_F32, 4, NULL), rstd = th_1d(&context, HB_F32, 2, NULL);
-    struct hb_rmsnorm_forward_args good = {.x = x, .weight = weight, .y = y, .rstd = rstd, .eps = 1e-6f}, a = good;
+    struct hb_rmsnorm_forward_args good = {.x = x, .weight = weight, .y = y, .rstd = rstd, .eps = 1e-6f},
+                                   a = good;
     TH_OK(hb_rmsnorm_forward(&context, &good));
     a.weight.shape[0] = 3;
     assert_int_equal(hb_rmsnorm_forward(&context, &a), HB_ESHAPE);

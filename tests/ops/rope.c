@@ -75,7 +75,7 @@ static void run_on_ref(const struct sample *s, struct th_outputs *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    static const int64_t shapes[][3] = {{0, 1, 2},   {1, 1, 2},    {3, 5, 6},    {33, 16, 64},
+    static const int64_t shapes[][3] = {{0, 1, 2},    {1, 1, 2},    {3, 5, 6},    {33, 16, 64},
                                         {65, 4, 128}, {129, 2, 66}, {7, 3, 1024}, {64, 9, 62}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (enum th_kind kind = 0; kind < TH_KIND_COUNT; kind++)
@@ -126,7 +126,8 @@ static void test_against_double(void **state)
                     double sine = (double)s.sine[s.positions[t] * half + i % half];
                     double towards = (i < half) != (backward != 0) ? -sine : sine;
                     double own = (double)s.x[row + i] * c, other = (double)s.x[row + pair] * towards;
-                    assert_true(fabs((double)y[row + i] - (own + other)) <= 2 * U * (fabs(own) + fabs(other)));
+                    assert_true(fabs((double)y[row + i] - (own + other)) <=
+                                2 * U * (fabs(own) + fabs(other)));
                 }
         th_outputs_release(&out);
     }
@@ -195,8 +196,8 @@ static double loss(void *data)
     struct hb_tensor cosine = th_2d(c->context, HB_F64, P, s->D / 2, s->cosine);
     struct hb_tensor sine = th_2d(c->context, HB_F64, P, s->D / 2, s->sine);
     th_put(c->context, x, c->x);
-    TH_OK(hb_rope(c->context,
-                  &(struct hb_rope_args){.x = x, .positions = positions, .cosine = cosine, .sine = sine, .y = x}));
+    TH_OK(hb_rope(c->context, &(struct hb_rope_args){
+                                  .x = x, .positions = positions, .cosine = cosine, .sine = sine, .y = x}));
     double sum = 0;
     for (int64_t i = 0; i < hb_tensor_count(&x); i++)
         sum += c->g[i] * ((double *)x.data)[i];
@@ -258,7 +259,8 @@ static void test_refused(void **state)
     int32_t zeros[2] = {0, 0};
     struct hb_tensor x = th_3d(&context, HB_F32, 2, 3, 4, NULL), table = th_2d(&context, HB_F32, 8, 2, NULL);
     struct hb_tensor positions = th_1d(&context, HB_I32, 2, zeros);
-    struct hb_rope_args good = {.x = x, .positions = positions, .cosine = table, .sine = table, .y = x}, a = good;
+    struct hb_rope_args good = {.x = x, .positions = positions, .cosine = table, .sine = table, .y = x},
+                        a = good;
     TH_OK(hb_rope(&context, &good));
     a.x.shape[2] = a.y.shape[2] = 3;
     assert_int_equal(hb_rope(&context, &a), HB_ESHAPE);

@@ -17,7 +17,8 @@ struct sample {
 
 static struct sample make(enum th_kind kind, uint64_t seed, int64_t n)
 {
-    struct sample s = {n, th_numbers(kind, seed, n), th_numbers(kind, seed + 1, n), th_numbers(kind, seed + 2, n)};
+    struct sample s = {n, th_numbers(kind, seed, n), th_numbers(kind, seed + 1, n),
+                       th_numbers(kind, seed + 2, n)};
     if (kind == TH_NORMAL)
         for (int64_t i = 0; i < n; i++) /* into the tails of the sigmoid too */
             s.gate[i] *= (float)(i % 60);
@@ -56,9 +57,12 @@ static void run_in_place(struct hb_context *context, const void *data, struct th
     enum hb_dtype real = th_real(context);
     struct hb_tensor gate = th_1d(context, real, s->n, s->gate), up = th_1d(context, real, s->n, s->up);
     struct hb_tensor dout = th_1d(context, real, s->n, s->dout);
-    struct hb_tensor gate_out = th_1d(context, real, s->n, s->gate), up_out = th_1d(context, real, s->n, s->up);
-    TH_OK(hb_swiglu_forward(context, &(struct hb_swiglu_forward_args){.gate = gate_out, .up = up, .out = gate_out}));
-    TH_OK(hb_swiglu_forward(context, &(struct hb_swiglu_forward_args){.gate = gate, .up = up_out, .out = up_out}));
+    struct hb_tensor gate_out = th_1d(context, real, s->n, s->gate),
+                     up_out = th_1d(context, real, s->n, s->up);
+    TH_OK(hb_swiglu_forward(context,
+                            &(struct hb_swiglu_forward_args){.gate = gate_out, .up = up, .out = gate_out}));
+    TH_OK(hb_swiglu_forward(context,
+                            &(struct hb_swiglu_forward_args){.gate = gate, .up = up_out, .out = up_out}));
     TH_OK(hb_swiglu_backward(context, &(struct hb_swiglu_backward_args){
                                           .gate = gate, .up = up, .dout = dout, .dgate = gate, .dup = up}));
     th_keep(out, context, "out", gate_out);
@@ -129,8 +133,8 @@ static void test_against_double(void **state)
     const float *y = out.item[0].data, *dgate = out.item[1].data, *dup = out.item[2].data;
     for (int64_t i = 0; i < s.n; i++) {
         double g = (double)s.gate[i], u = (double)s.up[i], d = (double)s.dout[i];
-        double sigma = g < 0 ? exp(g) / (1 + exp(g)) : 1 / (1 + exp(-g)), opposite = g < 0 ? 1 / (1 + exp(g))
-                                                                                           : exp(-g) / (1 + exp(-g));
+        double sigma = g < 0 ? exp(g) / (1 + exp(g)) : 1 / (1 + exp(-g)),
+               opposite = g < 0 ? 1 / (1 + exp(g)) : exp(-g) / (1 + exp(-g));
         double least = 0x1p-126 * (1 + fabs(u) + fabs(d) + fabs(d * u)) * (1 + fabs(g));
         assert_true(fabs((double)y[i] - g * sigma * u) <= 7 * U * fabs(g * sigma * u) + least * U);
         assert_true(fabs((double)dup[i] - d * g * sigma) <= 7 * U * fabs(d * g * sigma) + least * U);

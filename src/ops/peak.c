@@ -1,6 +1,4 @@
-/* The FMA peak of this machine, measured beside what is compared with it. */
-#ifndef HB_BENCH_PEAK_H
-#define HB_BENCH_PEAK_H
+#include "ops/peak.h"
 
 #include <math.h>
 
@@ -13,7 +11,7 @@ enum { PEAK_ROUNDS = 4000000 };
 /* 12 independent chains, enough for every latency; written in assembly, because
  * a compiler sees that equal chains have equal sums. Result: floating-point
  * operations of one round. */
-static inline double peak_rounds(void)
+static double peak_rounds(void)
 {
     long n = PEAK_ROUNDS;
     if (__builtin_cpu_supports("avx512f")) {
@@ -53,7 +51,7 @@ static inline double peak_rounds(void)
 
 #else
 
-static inline double peak_rounds(void)
+static double peak_rounds(void)
 {
     float lane[64] = {0};
     volatile float one = 1.0f;
@@ -68,8 +66,7 @@ static inline double peak_rounds(void)
 
 #endif
 
-/* GFLOP/s of `threads` threads together, best of 5; 0 where it cannot be measured. */
-static inline double peak_gflops(int threads)
+double hb_peak_gflops(int threads)
 {
     double best = 0;
     for (int repeat = 0; repeat < 5; repeat++) {
@@ -81,5 +78,3 @@ static inline double peak_gflops(int threads)
     }
     return best;
 }
-
-#endif
