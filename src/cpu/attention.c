@@ -240,26 +240,24 @@ hb_status HB_CPU(attention_forward)(struct hb_context *context, const struct hb_
 
     char *memory = NULL;
     size_t plan_bytes = 0, scratch_bytes = 0;
-    int64_t *start;
-    struct piece *pieces;
     scratch_in(&memory, &scratch_bytes, D);
-    take(&memory, &plan_bytes, (size_t)(plan.indices + 1) * sizeof *start);
-    take(&memory, &plan_bytes, (size_t)plan.pieces * sizeof *pieces);
+    plan_in(&plan, &memory, &plan_bytes);
     void *workspace;
     HB_TRY(hb_host_workspace(context, plan_bytes + (size_t)threads * scratch_bytes, &workspace));
     memory = workspace;
     plan_bytes = 0;
-    start = take(&memory, &plan_bytes, (size_t)(plan.indices + 1) * sizeof *start);
-    pieces = take(&memory, &plan_bytes, (size_t)plan.pieces * sizeof *pieces);
-    plan_sort(&plan, &args->q_begin, &args->k_begin, BLOCK, true, start, pieces);
+    plan_in(&plan, &memory, &plan_bytes);
+    plan_sort(&plan, &args->q_begin, &args->k_begin, BLOCK, true);
 
+    /* Where there are pieces enough, a thread keeps all heads of one: their rows lie side by side. */
+    int64_t heads = plan.pieces >= 8 * threads ? H : 1;
 #pragma omp parallel num_threads(threads)
     {
         size_t used = plan_bytes + (size_t)omp_get_thread_num() * scratch_bytes;
         struct scratch *w = scratch_in(&memory, &used, D);
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, heads)
         for (int64_t i = 0; i < plan.pieces * H; i++)
-            forward_block(args, &pieces[i / H], i % H, w);
+            forward_block(args, &plan.piece[i / H], i % H, w);
     }
     return HB_OK;
 }

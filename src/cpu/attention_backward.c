@@ -1,11 +1,11 @@
 /* Attention backward: numerics.md rule 13, queries in the lanes, S and dP
  * computed once.
  *
- * A thread takes one tile of keys of one key/value head and passes over the
- * queries that see it, ascending: dK and dV of the tile stay with the thread. dQ of
- * a tile of queries needs the key tiles in ascending order, which other threads
- * may have: a counter says whose turn it is. Pieces are handed out by key tile
- * ascending, so that whoever must wait waits for work that has begun. */
+ * A thread takes BLOCK keys of one key/value head and passes over the queries
+ * that see them, ascending: dK and dV of the block stay with the thread. dQ of a
+ * tile of queries needs the key tiles in ascending order, which other threads may
+ * have: a counter says whose turn it is. Pieces are handed out by keys ascending,
+ * so that whoever must wait waits for work that has begun. */
 #include "ops/attention.h"
 
 #include <math.h>
@@ -31,27 +31,35 @@ struct packed {
     atomic_int *turn; /* [tiles,H] the key tile that may add to dQ next */
 };
 
+enum { TILES = 2, BLOCK = TILES * TILE };
+
+/* A tile of keys; [PADDED] rows each. */
+struct keys {
+    float *k, *v, *dk, *dv;
+};
+
 struct scratch {
-    float *k, *v;     /* [PADDED] rows: the tile of keys */
-    float *dk, *dv;   /* [PADDED] rows: */
-    float *q, *dout;  /* [PADDED] rows: a tile of queries */
-    float *dq;        /* [PADDED] rows: what this tile of keys adds to it */
-    float *p, *ds;    /* [PADDED,SCORES]: S^T, dP^T, then P^T, dS^T */
+    struct keys tile[TILES];
+    float *q, *dout; /* [PADDED] rows: a tile of queries */
+    float *dq;       /* [PADDED] rows: what one tile of keys adds to it */
+    float *p, *ds;   /* [PADDED,SCORES]: S^T, dP^T, then P^T, dS^T */
 };
 
 static struct scratch scratch_in(char **at, size_t *used, int64_t D)
 {
-    size_t rows = (size_t)(PADDED * row_stride(D)) * sizeof(float), tile = PADDED * SCORES * sizeof(float);
+    size_t rows = (size_t)(PADDED * row_stride(D)) * sizeof(float), scores = PADDED * SCORES * sizeof(float);
     struct scratch w;
-    w.k = take(at, used, rows);
-    w.v = take(at, used, rows);
-    w.dk = take(at, used, rows);
-    w.dv = take(at, used, rows);
+    for (int t = 0; t < TILES; t++) {
+        w.tile[t].k = take(at, used, rows);
+        w.tile[t].v = take(at, used, rows);
+        w.tile[t].dk = take(at, used, rows);
+        w.tile[t].dv = take(at, used, rows);
+    }
     w.q = take(at, used, rows);
     w.dout = take(at, used, rows);
     w.dq = take(at, used, rows);
-    w.p = take(at, used, tile);
-    w.ds = take(at, used, tile);
+    w.p = take(at, used, scores);
+    w.ds = take(at, used, scores);
     return w;
 }
 
@@ -95,12 +103,12 @@ static struct queries queries_at(const struct packed *p, const struct segment *s
                             .turn = p->turn + (p->tile[segment] + index) * H + h};
 }
 
-static void pack(const struct hb_attention_backward_args *args, const struct packed *p, const struct piece *piece,
-                 int64_t h)
+static void pack(const struct hb_attention_backward_args *args, const struct packed *p, int32_t segment,
+                 int64_t index, int64_t h)
 {
     int64_t H = args->q.shape[1], D = args->q.shape[2];
-    struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
-    struct queries q = queries_at(p, &s, piece->segment, piece->index, h, H, D);
+    struct segment s = segment_at(&args->q_begin, &args->k_begin, segment);
+    struct queries q = queries_at(p, &s, segment, index, h, H, D);
     int64_t at = (q.row * H + h) * D;
     const float *dout = (const float *)args->dout.data + at, *out = (const float *)args->out.data + at;
     const float *lse = (const float *)args->lse.data + q.row * H + h;
@@ -203,30 +211,23 @@ static void probabilities(float *restrict p, float *restrict ds, const float *re
     }
 }
 
-static void backward_tile(const struct hb_attention_backward_args *args, const struct queries *q, int64_t kt,
-                          int64_t keys, int64_t h, struct scratch *w)
+/* Query head h's part of the gradients of key tile kt, and the tile's part of dQ. */
+static void backward_tile(const struct queries *q, int64_t kt, int64_t count, int64_t D, float scale, float *dq,
+                          int64_t dq_stride, const struct ahead ahead[2], struct scratch *w)
 {
-    int64_t H = args->q.shape[1], D = args->q.shape[2], stride = row_stride(D), at = (q->row * H + h) * D;
-    const float *q_rows = (const float *)args->q.data + at, *dout_rows = (const float *)args->dout.data + at;
-    float *dq_rows = (float *)args->dq.data + at;
-    struct ahead next_q = {q_rows, H * D, q->count, D}, next_dout = {dout_rows, H * D, q->count, D};
-    struct ahead next_dq = {dq_rows, H * D, q->count, D};
+    struct keys *keys = &w->tile[kt % TILES];
     bool diagonal = kt == q->index;
-    tile_scores(w->k, stride, q->qt, D, args->scale, keys, 0, q->columns, diagonal, &next_dout, w->p);
-    tile_scores(w->v, stride, q->dot, D, 1.0f, keys, 0, q->columns, diagonal, &next_q, w->ds);
-    for (int64_t j = 0; j < keys; j++) {
+    tile_scores(keys->k, row_stride(D), q->qt, D, scale, count, 0, q->columns, diagonal, &ahead[0], w->p);
+    tile_scores(keys->v, row_stride(D), q->dot, D, 1.0f, count, 0, q->columns, diagonal, &ahead[1], w->ds);
+    for (int64_t j = 0; j < count; j++) {
         int64_t from = diagonal ? j / VEC_WIDTH * VEC_WIDTH : 0;
-        if (j % ROWS == 0)
-            fetch(&next_dq, j);
         probabilities(w->p + j * SCORES + from, w->ds + j * SCORES + from, q->shift + from, q->delta + from,
                       q->columns - from);
     }
-    tile_copy(dout_rows, H * D, q->count, D, w->dout, stride);
-    key_gradient(w->p, w->dout, D, keys, q->count, diagonal, w->dv);
-    tile_copy(q_rows, H * D, q->count, D, w->q, stride);
-    key_gradient(w->ds, w->q, D, keys, q->count, diagonal, w->dk);
-    query_gradient(w->ds, w->k, D, q->count, diagonal, w->dq);
-    hand_on(q, kt, w->dq, D, args->scale, dq_rows, H * D);
+    key_gradient(w->p, w->dout, D, count, q->count, diagonal, keys->dv);
+    key_gradient(w->ds, w->q, D, count, q->count, diagonal, keys->dk);
+    query_gradient(w->ds, keys->k, D, q->count, diagonal, w->dq);
+    hand_on(q, kt, w->dq, D, scale, dq, dq_stride);
 }
 
 static void backward_piece(const struct hb_attention_backward_args *args, const struct packed *packed,
@@ -234,22 +235,40 @@ static void backward_piece(const struct hb_attention_backward_args *args, const 
 {
     int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2], stride = row_stride(D);
     struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
-    int64_t kt = piece->index, keys = smaller(TILE, s.length - kt * TILE);
-    int64_t at = ((s.k_row + kt * TILE) * G + g) * D;
-    tile_copy((const float *)args->k.data + at, G * D, keys, D, w->k, stride);
-    tile_copy((const float *)args->v.data + at, G * D, keys, D, w->v, stride);
-    memset(w->dk, 0, (size_t)(keys * stride) * sizeof(float));
-    memset(w->dv, 0, (size_t)(keys * stride) * sizeof(float));
+    int64_t first = (int64_t)piece->index * TILES, end = smaller(first + TILES, (s.length + TILE - 1) / TILE);
+    int64_t at = ((s.k_row + first * TILE) * G + g) * D;
+    for (int64_t kt = first; kt < end; kt++) {
+        struct keys *keys = &w->tile[kt % TILES];
+        int64_t count = smaller(TILE, s.length - kt * TILE), from = at + (kt - first) * TILE * G * D;
+        tile_copy((const float *)args->k.data + from, G * D, count, D, keys->k, stride);
+        tile_copy((const float *)args->v.data + from, G * D, count, D, keys->v, stride);
+        memset(keys->dk, 0, (size_t)(count * stride) * sizeof(float));
+        memset(keys->dv, 0, (size_t)(count * stride) * sizeof(float));
+    }
     for (int64_t h = g * (H / G); h < (g + 1) * (H / G); h++)
-        for (int64_t index = kt; index * TILE < s.length; index++) {
+        for (int64_t index = first; index * TILE < s.length; index++) {
             struct queries q = queries_at(packed, &s, piece->segment, index, h, H, D);
-            backward_tile(args, &q, kt, keys, h, w);
+            int64_t row = (q.row * H + h) * D;
+            const float *q_rows = (const float *)args->q.data + row, *dout_rows = (const float *)args->dout.data + row;
+            float *dq_rows = (float *)args->dq.data + row;
+            int64_t next = TILE * H * D, next_count = smaller(TILE, s.length - (index + 1) * TILE);
+            struct ahead ahead[TILES][2] = {
+                {{dq_rows, H * D, q.count, D}, {q_rows + next, H * D, next_count, D}},
+                {{dout_rows + next, H * D, next_count, D}, {0}},
+            };
+            tile_copy(q_rows, H * D, q.count, D, w->q, stride);
+            tile_copy(dout_rows, H * D, q.count, D, w->dout, stride);
+            for (int64_t kt = first; kt < end && kt <= index; kt++)
+                backward_tile(&q, kt, smaller(TILE, s.length - kt * TILE), D, args->scale, dq_rows, H * D,
+                              ahead[kt - first], w);
         }
-    for (int64_t j = 0; j < keys; j++) {
-        float *dk = (float *)args->dk.data + at + j * G * D, *dv = (float *)args->dv.data + at + j * G * D;
+    for (int64_t j = 0; first * TILE + j < smaller(s.length, end * TILE); j++) {
+        const struct keys *keys = &w->tile[j / TILE];
+        const float *dk = keys->dk + j % TILE * stride, *dv = keys->dv + j % TILE * stride;
+        float *to_dk = (float *)args->dk.data + at + j * G * D, *to_dv = (float *)args->dv.data + at + j * G * D;
         for (int64_t d = 0; d < D; d++) {
-            dk[d] = args->scale * w->dk[j * stride + d] + 0.0f;
-            dv[d] = w->dv[j * stride + d] + 0.0f;
+            to_dk[d] = args->scale * dk[d] + 0.0f;
+            to_dv[d] = dv[d] + 0.0f;
         }
     }
 }
@@ -272,30 +291,29 @@ static void clear_rest(const struct hb_attention_backward_args *args)
 hb_status HB_CPU(attention_backward)(struct hb_context *context, const struct hb_attention_backward_args *args)
 {
     int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2];
-    struct plan plan = plan_of(&args->q_begin, &args->k_begin, TILE);
+    struct plan plan = plan_of(&args->q_begin, &args->k_begin, BLOCK);
     int threads = attention_threads(context, plan.pairs * (double)(H * D));
     int64_t rows = 0, tiles = 0;
-    for (int64_t t = 0; t < plan.segments; t++)
-        rows += whole(segment_at(&args->q_begin, &args->k_begin, t).length);
+    for (int64_t t = 0; t < plan.segments; t++) {
+        int64_t length = segment_at(&args->q_begin, &args->k_begin, t).length;
+        rows += whole(length);
+        tiles += (length + TILE - 1) / TILE;
+    }
 
     char *memory = NULL;
     size_t shared_bytes = 0, scratch_bytes = 0;
-    int64_t *start;
-    struct piece *pieces;
     scratch_in(&memory, &scratch_bytes, D);
-    packed_in(&memory, &shared_bytes, plan.segments, rows, plan.pieces, H, D);
-    take(&memory, &shared_bytes, (size_t)(plan.indices + 1) * sizeof *start);
-    take(&memory, &shared_bytes, (size_t)plan.pieces * sizeof *pieces);
+    packed_in(&memory, &shared_bytes, plan.segments, rows, tiles, H, D);
+    plan_in(&plan, &memory, &shared_bytes);
     void *workspace;
     HB_TRY(hb_host_workspace(context, shared_bytes + (size_t)threads * scratch_bytes, &workspace));
     memory = workspace;
     shared_bytes = 0;
-    struct packed packed = packed_in(&memory, &shared_bytes, plan.segments, rows, plan.pieces, H, D);
-    start = take(&memory, &shared_bytes, (size_t)(plan.indices + 1) * sizeof *start);
-    pieces = take(&memory, &shared_bytes, (size_t)plan.pieces * sizeof *pieces);
+    struct packed packed = packed_in(&memory, &shared_bytes, plan.segments, rows, tiles, H, D);
+    plan_in(&plan, &memory, &shared_bytes);
 
-    plan_sort(&plan, &args->q_begin, &args->k_begin, TILE, false, start, pieces);
-    rows = 0;
+    plan_sort(&plan, &args->q_begin, &args->k_begin, BLOCK, false);
+    rows = tiles = 0;
     for (int64_t t = 0; t < plan.segments; t++) {
         int64_t length = segment_at(&args->q_begin, &args->k_begin, t).length;
         packed.row[t] = rows;
@@ -311,11 +329,15 @@ hb_status HB_CPU(attention_backward)(struct hb_context *context, const struct hb
         size_t used = shared_bytes + (size_t)omp_get_thread_num() * scratch_bytes;
         struct scratch w = scratch_in(&memory, &used, D);
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < plan.pieces * H; i++)
-            pack(args, &packed, &pieces[i / H], i % H);
+        for (int64_t i = 0; i < plan.pieces * H; i++) {
+            const struct piece *piece = &plan.piece[i / H];
+            int64_t length = segment_at(&args->q_begin, &args->k_begin, piece->segment).length;
+            for (int64_t t = (int64_t)piece->index * TILES; t < (piece->index + 1) * TILES && t * TILE < length; t++)
+                pack(args, &packed, piece->segment, t, i % H);
+        }
         /* Not an OpenMP loop: waiting for one's turn relies on the order in which pieces are taken. */
         for (int64_t i; (i = atomic_fetch_add(&next, 1)) < plan.pieces * G;)
-            backward_piece(args, &packed, &pieces[i / G], i % G, &w);
+            backward_piece(args, &packed, &plan.piece[i / G], i % G, &w);
     }
     return HB_OK;
 }

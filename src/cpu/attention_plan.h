@@ -32,8 +32,10 @@ struct piece {
 struct plan {
     int64_t segments;
     int64_t pieces;
-    int64_t indices; /* 1 + the largest index */
-    double pairs;    /* of visible query and key */
+    int64_t indices;     /* 1 + the largest index */
+    double pairs;        /* of visible query and key */
+    struct piece *piece; /* [pieces] */
+    int64_t *start;      /* [indices + 1] for sorting */
 };
 
 static inline struct plan plan_of(const struct hb_tensor *q_begin, const struct hb_tensor *k_begin, int64_t unit)
@@ -51,36 +53,40 @@ static inline struct plan plan_of(const struct hb_tensor *q_begin, const struct 
     return plan;
 }
 
-/* Every piece, by index ascending or descending, segments ascending among
- * equals. `start` is room for indices + 1 numbers. */
+/* Cuts `bytes` off the workspace at *at, 64-byte aligned; *at == NULL only counts. */
+static inline void *take(char **at, size_t *used, size_t bytes)
+{
+    void *memory = *at ? *at + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return memory;
+}
+
+static inline void plan_in(struct plan *plan, char **at, size_t *used)
+{
+    plan->piece = take(at, used, (size_t)plan->pieces * sizeof *plan->piece);
+    plan->start = take(at, used, (size_t)(plan->indices + 1) * sizeof *plan->start);
+}
+
+/* Lists every piece, by index ascending or descending, segments ascending among equals. */
 static inline void plan_sort(const struct plan *plan, const struct hb_tensor *q_begin,
-                             const struct hb_tensor *k_begin, int64_t unit, bool descending, int64_t *start,
-                             struct piece *pieces)
+                             const struct hb_tensor *k_begin, int64_t unit, bool descending)
 {
     for (int64_t i = 0; i <= plan->indices; i++)
-        start[i] = 0;
+        plan->start[i] = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t t = 0; t < plan->segments; t++) {
             struct segment s = segment_at(q_begin, k_begin, t);
             for (int64_t i = s.first / unit; s.first < s.length && i <= (s.length - 1) / unit; i++) {
                 int64_t rank = descending ? plan->indices - 1 - i : i;
                 if (pass == 0)
-                    start[rank + 1]++;
+                    plan->start[rank + 1]++;
                 else
-                    pieces[start[rank]++] = (struct piece){(int32_t)t, (int32_t)i};
+                    plan->piece[plan->start[rank]++] = (struct piece){(int32_t)t, (int32_t)i};
             }
         }
         for (int64_t i = 0; pass == 0 && i < plan->indices; i++)
-            start[i + 1] += start[i];
+            plan->start[i + 1] += plan->start[i];
     }
-}
-
-/* Cuts `bytes` off the workspace at *at (NULL: only counts), 64-byte aligned. */
-static inline void *take(char **at, size_t *used, size_t bytes)
-{
-    void *memory = *at ? *at + *used : NULL;
-    *used += (bytes + 63) / 64 * 64;
-    return memory;
 }
 
 /* Below this many multiplications waking threads costs more than they save. */
