@@ -69,12 +69,6 @@ static inline vec row_sum(const float *p)
     return vec_add(vec_add(t[0], t[2]), vec_add(t[1], t[3]));
 }
 
-/* The first register in which row j is seen by a query. */
-static inline int64_t first_seen(int64_t from, int64_t j, bool diagonal)
-{
-    return diagonal ? larger(from, j / VEC_WIDTH * VEC_WIDTH) : from;
-}
-
 /* Largest score so far of each query of the register at column c, over rows
  * 0 .. rows - 1.
  *
@@ -93,34 +87,39 @@ static inline vec highest(const float *s, int64_t c, int64_t rows, vec m)
     return vec_max(vec_max(high[0], high[1]), vec_max(high[2], high[3]));
 }
 
+/* A register of exp(x - shift). */
+static inline void exp_lanes(float *restrict x, const float *restrict shift)
+{
+    for (int i = 0; i < VEC_WIDTH; i++)
+        x[i] = hb_expf(x[i] - shift[i]);
+}
+
 /* Scores of `keys` keys and the queries of columns [from, to) become P; moves m
  * and l on and leaves the factor of what was before in a. Each step goes over
  * all queries, so that no step waits for the end of the one before. */
 static void softmax(struct queries *q, float *s, int64_t keys, int64_t from, int64_t to, bool diagonal)
 {
     for (int64_t j = 0; diagonal && j < keys; j++) {
-        int64_t c = j / VEC_WIDTH * VEC_WIDTH;
-        for (int64_t i = 0; i < VEC_WIDTH; i++)
-            s[j * SCORES + c + i] = c + i < j ? -INFINITY : s[j * SCORES + c + i];
+        float *x = s + j * SCORES + j / VEC_WIDTH * VEC_WIDTH;
+        int masked = (int)(j % VEC_WIDTH);
+        for (int i = 0; i < VEC_WIDTH; i++)
+            x[i] = i < masked ? -INFINITY : x[i];
     }
     float shift[TILE];
     for (int64_t c = from; c < to; c += VEC_WIDTH) {
         vec before = vec_load(q->m + c);
         vec_store(q->m + c, highest(s, c, diagonal ? smaller(keys, c + VEC_WIDTH) : keys, before));
         vec_store(q->a + c, before);
-    }
-    for (int64_t i = from; i < to; i++) {
-        shift[i] = q->m[i] == -INFINITY ? 0.0f : q->m[i];
-        q->a[i] = hb_expf(q->a[i] - shift[i]);
+        for (int i = 0; i < VEC_WIDTH; i++)
+            shift[c + i] = q->m[c + i] == -INFINITY ? 0.0f : q->m[c + i];
+        exp_lanes(q->a + c, shift + c);
     }
     for (int64_t j = 0; j < keys; j++) {
-        float *p = s + j * SCORES;
-        int64_t c = first_seen(from, j, diagonal);
-        for (int64_t i = from; i < c; i++)
-            p[i] = 0.0f;
-        for (; c < to; c += VEC_WIDTH)
-            for (int64_t i = 0; i < VEC_WIDTH; i++)
-                p[c + i] = hb_expf(p[c + i] - shift[c + i]);
+        int64_t seen = diagonal ? larger(from, j / VEC_WIDTH * VEC_WIDTH) : from;
+        for (int64_t c = from; c < seen; c += VEC_WIDTH)
+            vec_store(s + j * SCORES + c, vec_zero());
+        for (int64_t c = seen; c < to; c += VEC_WIDTH)
+            exp_lanes(s + j * SCORES + c, shift + c);
     }
     for (int64_t j = keys; j < TILE; j++)
         for (int64_t c = from; c < to; c += VEC_WIDTH)

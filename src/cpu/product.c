@@ -21,8 +21,7 @@ enum {
     NARROW = 128,         /* and when there are few */
     FEW_TILES = 10,       /* at most so many tiles of rows are few */
     DIRECT_TILES = 10,     /* up to here b is read where it lies */
-    DIRECT_DEPTH = 64,    /* up to here a of TN is read where it lies */
-    TILES_AT_ONCE = 8,    /* of a of TN: longer runs of each row of memory */
+    TILES_AT_ONCE = 4,    /* of a of TN: longer runs of each row of memory */
     TOTAL_ROWS = 84 * 6,  /* rows of a finished sum that `add` must hold apart */
     OVERHEAD = 8,         /* what a row, column or step costs besides its arithmetic, in the same unit */
 };
@@ -242,23 +241,14 @@ static void run_edge(struct tile *t, int rows, int64_t columns, float *edge)
         }
 }
 
-/* Makes `count` tiles of a, with rows from bound[0] on, ready for t; returns the
- * distance from one tile to the next. */
-static int64_t take_a(const struct walk *w, const int64_t *bound, int64_t count, const struct space *space,
-                      struct tile *t)
+/* Copies `count` tiles of a, whose rows are bounded by bound[0] .. bound[count]. */
+static void take_a(const struct walk *w, const int64_t *bound, int64_t count, float *to)
 {
     const struct group *v = &w->group;
-    int64_t i = w->i + bound[0];
-    t->a = space->a;
-    if (w->job->args->form != HB_PRODUCT_TN) {
-        pack_rows(v->a + i * v->lda + w->p, v->lda, bound[count] - bound[0], w->depth, space->a);
-        return 0; /* one at a time */
-    }
-    t->by_k = true;
-    pack_columns(v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth,
-                 (v->k - w->p) * v->lda - w->i, space->a);
-    t->a_step = TILE_ROWS;
-    return PACK_SLOT;
+    if (w->job->args->form == HB_PRODUCT_TN)
+        pack_columns(v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth, (v->k - w->p) * v->lda - w->i, to);
+    else
+        pack_rows(v->a + (w->i + bound[0]) * v->lda + w->p, v->lda, bound[1] - bound[0], w->depth, to);
 }
 
 /* All panels of the block for one tile of rows. */
@@ -306,28 +296,20 @@ static void run_block(const struct walk *w, const struct walk *next, const struc
     struct ahead ahead = {0};
     if (few_rows(w) && next)
         ahead = ahead_b(next, tiles * panels * (w->depth / 4));
-    struct tile t = {.depth = w->depth, .out_row = out_row, .ahead = &ahead};
+    struct tile t = {.by_k = transposed, .depth = w->depth, .out_row = out_row, .ahead = &ahead};
     bool starts = fresh || (apart && w->p == 0), stream = w->job->stream && v->k <= TILE_DEPTH;
     t.end = !starts ? TILE_ADD : stream ? TILE_STREAM : TILE_STORE;
     int64_t at_once = transposed ? TILES_AT_ONCE : 1;
-    bool in_place = transposed && w->depth <= DIRECT_DEPTH;
     for (int64_t tile = 0; tile < tiles; tile += at_once) {
         int64_t count = at_most(tiles - tile, at_once), bound[TILES_AT_ONCE + 1];
         /* Tiles differ by at most one row: a small last tile would be slow. */
         for (int64_t s = 0; s <= count; s++)
             bound[s] = w->rows * (tile + s) / tiles;
-        if (!few_rows(w) && tile + count < tiles && !in_place)
+        if (!few_rows(w) && tile + count < tiles)
             ahead = ahead_a(w, bound[count], count * panels * (w->depth / 4));
-        int64_t distance = in_place ? 0 : take_a(w, bound, count, space, &t);
-        const float *a = t.a;
+        take_a(w, bound, count, space->a);
         for (int64_t s = 0; s < count; s++) {
-            if (in_place) {
-                t.by_k = true;
-                t.a = v->a + w->p * v->lda + w->i + bound[s];
-                t.a_step = v->lda;
-            } else {
-                t.a = a + s * distance;
-            }
+            t.a = space->a + s * PACK_SLOT;
             t.out = out + bound[s] * out_row;
             run_tile(w, &t, (int)(bound[s + 1] - bound[s]), panel, panel_step, space);
         }

@@ -38,8 +38,7 @@ struct ahead {
 };
 
 struct tile {
-    const float *a; /* by_k: (i, p) at a[p a_step + i]; else at a[i TILE_STRIDE + p] */
-    ptrdiff_t a_step;
+    const float *a; /* by_k: (i, p) at a[p TILE_ROWS + i]; else at a[i TILE_STRIDE + p] */
     bool by_k;
     const float *b; /* (p, j) at b[p b_step + j] */
     ptrdiff_t b_step;
@@ -52,10 +51,14 @@ struct tile {
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
+/* Accumulators stay in registers only if loops over rows vanish. gcc, left alone,
+ * unrolls the steps of k so far that it moves registers about. */
 #ifdef __clang__
 #define TILE_UNROLL _Pragma("clang loop unroll(full)")
+#define TILE_PAIRS _Pragma("clang loop unroll_count(2)")
 #else
 #define TILE_UNROLL _Pragma("GCC unroll 16")
+#define TILE_PAIRS _Pragma("GCC unroll 2")
 #endif
 
 TILE_INLINE void ahead_fetch(struct ahead *ahead)
@@ -91,6 +94,7 @@ TILE_INLINE void tile_chain(int rows, const struct tile *t, ptrdiff_t a_row, ptr
     int64_t p = t->depth;
     for (; p >= 4; p -= 4) {
         ahead_fetch(t->ahead);
+        TILE_PAIRS
         for (int u = 0; u < 4; u++) {
             tile_step(rows, a, a_row, b, acc);
             a += a_step;
@@ -152,7 +156,7 @@ TILE_INLINE void tile_rows(int rows, const struct tile *t)
     if (t->end != TILE_STREAM)
         tile_fetch_out(rows, t);
     if (t->by_k)
-        tile_chain(rows, t, 1, t->a_step, acc);
+        tile_chain(rows, t, 1, TILE_ROWS, acc);
     else
         tile_chain(rows, t, TILE_STRIDE, 1, acc);
     if (t->end == TILE_STORE)

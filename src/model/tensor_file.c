@@ -26,8 +26,8 @@ static hb_status allocate_piece(int64_t count, const char *name, float **piece)
     return *piece ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a piece of tensor '%s'", name);
 }
 
-hb_status hb_tensor_from_file(struct hb_context *context, const struct hb_safetensors_tensor *from, int64_t begin,
-                              struct hb_tensor to)
+hb_status hb_tensor_from_file(struct hb_context *context, const struct hb_safetensors_tensor *from,
+                              int64_t begin, struct hb_tensor to)
 {
     int64_t count = hb_tensor_count(&to);
     float *piece;
@@ -48,8 +48,8 @@ hb_status hb_tensor_from_file(struct hb_context *context, const struct hb_safete
     return status;
 }
 
-hb_status hb_tensor_to_file(struct hb_context *context, struct hb_tensor from, struct hb_safetensors_writer *writer,
-                            const char *name)
+hb_status hb_tensor_to_file(struct hb_context *context, struct hb_tensor from,
+                            struct hb_safetensors_writer *writer, const char *name)
 {
     int64_t count = hb_tensor_count(&from);
     float *piece;

@@ -11,8 +11,9 @@ struct hb_tensor hb_tensor_part(struct hb_tensor stack, int64_t groups, int64_t 
 
 /* Elements [begin, begin + count of `to`) of a tensor in a file into `to`.
  * bf16 and fp16 are widened; HB_EUNSUPPORTED for what would be rounded. */
-HB_MUST_USE hb_status hb_tensor_from_file(struct hb_context *context, const struct hb_safetensors_tensor *from,
-                                          int64_t begin, struct hb_tensor to);
+HB_MUST_USE hb_status hb_tensor_from_file(struct hb_context *context,
+                                          const struct hb_safetensors_tensor *from, int64_t begin,
+                                          struct hb_tensor to);
 
 /* All of `from` as the data of tensor `name`, which the writer declared. */
 HB_MUST_USE hb_status hb_tensor_to_file(struct hb_context *context, struct hb_tensor from,

@@ -47,8 +47,8 @@ static hb_status take(struct loading *l, const char *name, int rank, const int64
                        shape_text(rank, shape, wanted, sizeof wanted));
     }
     if (out->dtype != HB_F32 && out->dtype != HB_BF16 && out->dtype != HB_F16)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: tensor '%s' is %s; weights are read from f32, bf16 and f16", l->folder,
-                       name, hb_dtype_name(out->dtype));
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: tensor '%s' is %s; weights are read from f32, bf16 and f16",
+                       l->folder, name, hb_dtype_name(out->dtype));
     l->claimed[l->claimed_count++] = out->name;
     return HB_OK;
 }
@@ -93,10 +93,11 @@ static hb_status check_tied_head(struct loading *l)
     HB_TRY(take(l, "lm_head.weight", 2, l->model->embedding->value.shape, &head));
     HB_TRY(hb_safetensors_find(l->file, l->model->embedding->name, &embedding));
     if (head.dtype != embedding.dtype || memcmp(head.data, embedding.data, head.bytes) != 0)
-        return HB_FAIL(HB_EFORMAT,
-                       "%s: lm_head.weight differs from %s, but config.json ties them; set tie_word_embeddings to "
-                       "false or remove lm_head.weight",
-                       l->folder, l->model->embedding->name);
+        return HB_FAIL(
+            HB_EFORMAT,
+            "%s: lm_head.weight differs from %s, but config.json ties them; set tie_word_embeddings to "
+            "false or remove lm_head.weight",
+            l->folder, l->model->embedding->name);
     return HB_OK;
 }
 
@@ -118,8 +119,10 @@ static hb_status refuse_unknown(struct loading *l)
     qsort(l->claimed, (size_t)l->claimed_count, sizeof *l->claimed, by_text);
     for (size_t i = 0; i < hb_safetensors_count(l->file); i++) {
         const char *name = hb_safetensors_name(l->file, i);
-        if (!is_buffer(name) && !bsearch(&name, l->claimed, (size_t)l->claimed_count, sizeof *l->claimed, by_text))
-            return HB_FAIL(HB_EFORMAT, "%s: the model of config.json has no place for tensor '%s'", l->folder, name);
+        if (!is_buffer(name) &&
+            !bsearch(&name, l->claimed, (size_t)l->claimed_count, sizeof *l->claimed, by_text))
+            return HB_FAIL(HB_EFORMAT, "%s: the model of config.json has no place for tensor '%s'", l->folder,
+                           name);
     }
     return HB_OK;
 }
@@ -175,8 +178,8 @@ static hb_status declare(const struct hb_model *model, struct hb_safetensors_wri
         int stack = p->name_after[0] != '\0';
         for (int64_t g = 0; g < p->groups; g++) {
             char name[2 * HB_PARAM_NAME_MAX];
-            HB_TRY(hb_safetensors_writer_declare(writer, hb_param_logical_name(p, g, name, sizeof name), HB_F32,
-                                                 p->value.rank - stack, p->value.shape + stack));
+            HB_TRY(hb_safetensors_writer_declare(writer, hb_param_logical_name(p, g, name, sizeof name),
+                                                 HB_F32, p->value.rank - stack, p->value.shape + stack));
         }
     }
     return HB_OK;
@@ -221,7 +224,8 @@ hb_status hb_model_save(const struct hb_model *model, const char *folder, struct
 {
     HB_TRY(hb_folder_create(folder));
     char *config = hb_path_join(folder, "config.json"), *tensors = hb_path_join(folder, "model.safetensors");
-    hb_status status = config && tensors ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory: cannot write %s", folder);
+    hb_status status =
+        config && tensors ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory: cannot write %s", folder);
     if (status == HB_OK)
         status = save_config(model, config);
     if (status == HB_OK)

@@ -12,8 +12,8 @@
 #include "train/checkpoint_manifest.h"
 #include "train/moments.h"
 
-static const char *const required_files[] = {"config.json", "model.safetensors", HB_MOMENTS_FILE, "state.json",
-                                             NULL};
+static const char *const required_files[] = {"config.json", "model.safetensors", HB_MOMENTS_FILE,
+                                             "state.json", NULL};
 
 static hb_status join(const char *folder, const char *name, char **path)
 {
@@ -69,9 +69,11 @@ static hb_status copy_tokenizer_config(struct saving *s, const char *tokenizer)
     static const char name[] = "tokenizer_config.json";
     const char *slash = strrchr(tokenizer, '/');
     char *folder = strndup(tokenizer, slash ? (size_t)(slash - tokenizer) + 1 : 0), *path = NULL;
-    hb_status status = folder ? join(folder, name, &path) : HB_FAIL(HB_EMEMORY, "out of memory: cannot copy %s", name);
+    hb_status status =
+        folder ? join(folder, name, &path) : HB_FAIL(HB_EMEMORY, "out of memory: cannot copy %s", name);
     if (status == HB_OK)
-        status = hb_file_exists(path) ? copy_file(s, path, name) : write_text(s, name, plain, sizeof plain - 1);
+        status =
+            hb_file_exists(path) ? copy_file(s, path, name) : write_text(s, name, plain, sizeof plain - 1);
     free(folder);
     free(path);
     return status;
@@ -100,7 +102,8 @@ static hb_status write_moments(struct saving *s, const struct hb_optimizer *opti
     return status;
 }
 
-static hb_status write_state(struct saving *s, const struct hb_run_state *state, struct hb_optimizer *optimizer)
+static hb_status write_state(struct saving *s, const struct hb_run_state *state,
+                             struct hb_optimizer *optimizer)
 {
     char *path;
     struct hb_run_state written = *state;
@@ -182,7 +185,8 @@ static hb_status find(const char *root, const int64_t *steps, size_t count, char
     }
     found[0] = '\0';
     if (count > 0)
-        return HB_FAIL(HB_EFORMAT, "none of the %zu checkpoints in %s is whole; remove them to start from the beginning",
+        return HB_FAIL(HB_EFORMAT,
+                       "none of the %zu checkpoints in %s is whole; remove them to start from the beginning",
                        count, root);
     return HB_OK;
 }
@@ -199,7 +203,8 @@ hb_status hb_checkpoint_find(const char *run_folder, char *path, size_t size)
     free(steps);
     HB_TRY(status);
     if (strlen(found) >= size)
-        return HB_FAIL(HB_EARGUMENT, "the path %.60s... is too long; choose a run folder with a shorter one", found);
+        return HB_FAIL(HB_EARGUMENT, "the path %.60s... is too long; choose a run folder with a shorter one",
+                       found);
     memcpy(path, found, strlen(found) + 1);
     return HB_OK;
 }
@@ -223,7 +228,8 @@ static hb_status compare_configs(const char *path, const json_t *saved, json_t *
         const json_t *other = json_object_get(saved, key);
         char a[200], b[200];
         if (!other || !json_equal(value, other))
-            return HB_FAIL(HB_EARGUMENT, "%s says %s for %s, the run's configuration %s; a run goes on as it began", path,
+            return HB_FAIL(HB_EARGUMENT,
+                           "%s says %s for %s, the run's configuration %s; a run goes on as it began", path,
                            value_text(other, a, sizeof a), key, value_text(value, b, sizeof b));
     }
     return HB_OK;
@@ -260,7 +266,8 @@ static hb_status load(const char *folder, const char *config, const char *moment
     char digest[HB_DIGEST_TEXT + 1];
     HB_TRY(hb_optimizer_digest(optimizer, true, digest));
     if (strcmp(digest, read.digest) != 0)
-        return HB_FAIL(HB_EINTERNAL, "checkpoint %s gives parameters with the digest %s, but was saved with %s", folder,
+        return HB_FAIL(HB_EINTERNAL,
+                       "checkpoint %s gives parameters with the digest %s, but was saved with %s", folder,
                        digest, read.digest);
     *state = read;
     return HB_OK;

@@ -38,8 +38,8 @@ HB_MUST_USE hb_status hb_checkpoint_verify(const char *path);
  * configuration. Refused by name, with nothing changed: a damaged checkpoint, another
  * numerics version (HB_EUNSUPPORTED), another configuration (HB_EARGUMENT).
  * HB_EINTERNAL if the digest of what was loaded is not the one that was saved. */
-HB_MUST_USE hb_status hb_checkpoint_load(const char *path, struct hb_model *model, struct hb_optimizer *optimizer,
-                                         struct hb_run_state *state);
+HB_MUST_USE hb_status hb_checkpoint_load(const char *path, struct hb_model *model,
+                                         struct hb_optimizer *optimizer, struct hb_run_state *state);
 
 /* Removes what an interrupted save left in a run folder. hb_checkpoint_save
  * does so too. Only for who holds the run folder's lock. */

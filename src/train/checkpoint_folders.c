@@ -13,7 +13,8 @@ static hb_status join(const char *a, const char *b, char path[HB_CHECKPOINT_PATH
 {
     int length = snprintf(path, HB_CHECKPOINT_PATH, "%s/%s", a, b);
     if (length < 0 || length >= HB_CHECKPOINT_PATH)
-        return HB_FAIL(HB_EARGUMENT, "the path %.60s... is too long; choose a run folder with a shorter one", a);
+        return HB_FAIL(HB_EARGUMENT, "the path %.60s... is too long; choose a run folder with a shorter one",
+                       a);
     return HB_OK;
 }
 
@@ -45,7 +46,8 @@ hb_status hb_checkpoint_root(const char *run_folder, char path[HB_CHECKPOINT_PAT
     return join(run_folder, "checkpoints", path);
 }
 
-hb_status hb_checkpoint_path(const char *root, int64_t step, const char *suffix, char path[HB_CHECKPOINT_PATH])
+hb_status hb_checkpoint_path(const char *root, int64_t step, const char *suffix,
+                             char path[HB_CHECKPOINT_PATH])
 {
     char name[NAME_SIZE];
     name_of(step, suffix, name);
@@ -82,7 +84,8 @@ static int by_preference(const void *a, const void *b)
     return x->step < y->step ? 1 : x->step > y->step ? -1 : 0;
 }
 
-static hb_status read_folder(const char *root, DIR *folder, int64_t latest, struct candidate **list, size_t *count)
+static hb_status read_folder(const char *root, DIR *folder, int64_t latest, struct candidate **list,
+                             size_t *count)
 {
     const struct dirent *entry;
     while ((errno = 0, entry = readdir(folder)) != NULL) {

@@ -20,8 +20,8 @@ hb_status hb_checkpoint_manifest_write(const struct hb_checkpoint_manifest *mani
     json_t *files = json_object();
     for (int i = 0; i < manifest->count; i++)
         json_object_set_new(files, manifest->names[i],
-                            json_pack("{s:I, s:s}", "bytes", (json_int_t)manifest->receipts[i].bytes, "xxh3_128",
-                                      manifest->receipts[i].hash));
+                            json_pack("{s:I, s:s}", "bytes", (json_int_t)manifest->receipts[i].bytes,
+                                      "xxh3_128", manifest->receipts[i].hash));
     json_t *root = json_pack("{s:s, s:i, s:o}", "format", format_name, "version", 1, "files", files);
     char *path = hb_path_join(folder, "manifest.json"), *text = NULL;
     hb_status status = path ? hb_json_text(root, &text)
@@ -71,8 +71,8 @@ static hb_status verify_root(const char *folder, const json_t *root, const char 
     HB_TRY(hb_json_string(root, where, "format", &format));
     HB_TRY(hb_json_int(root, where, "version", &version));
     if (strcmp(format, format_name) != 0 || version != 1)
-        return HB_FAIL(HB_EFORMAT, "%s: format \"%s\" version %lld; only \"%s\" version 1 is known", where, format,
-                       (long long)version, format_name);
+        return HB_FAIL(HB_EFORMAT, "%s: format \"%s\" version %lld; only \"%s\" version 1 is known", where,
+                       format, (long long)version, format_name);
     HB_TRY(hb_json_object(root, where, "files", &files));
     for (int i = 0; required[i]; i++)
         if (!json_object_get(files, required[i]))

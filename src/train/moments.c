@@ -53,8 +53,8 @@ static hb_status save(const struct hb_optimizer *o, struct hb_safetensors_writer
     HB_TRY(declare_ranges(o, writer));
     for (int64_t i = 0; i < o->logical_count; i++)
         for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->logical[i]); k++)
-            HB_TRY(hb_safetensors_writer_declare(writer, moment_name(&o->logical[i], kinds[k], name), HB_F32, 1,
-                                                 &o->logical[i].count));
+            HB_TRY(hb_safetensors_writer_declare(writer, moment_name(&o->logical[i], kinds[k], name), HB_F32,
+                                                 1, &o->logical[i].count));
     for (int64_t i = 0; i < o->logical_count; i++)
         for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->logical[i]); k++)
             HB_TRY(hb_tensor_to_file(o->context, moment(o, &o->logical[i], kinds[k]), writer,
@@ -62,7 +62,8 @@ static hb_status save(const struct hb_optimizer *o, struct hb_safetensors_writer
     return HB_OK;
 }
 
-hb_status hb_moments_save(const struct hb_optimizer *optimizer, const char *path, struct hb_file_receipt *receipt)
+hb_status hb_moments_save(const struct hb_optimizer *optimizer, const char *path,
+                          struct hb_file_receipt *receipt)
 {
     struct hb_safetensors_writer *writer;
     HB_TRY(hb_safetensors_writer_create(path, &writer));
@@ -83,13 +84,13 @@ static hb_status check_range(const json_t *ranges, const char *path, const struc
     const json_t *begin = json_array_get(range, 0), *end = json_array_get(range, 1);
     if (json_array_size(range) != 2 || !json_is_integer(begin) || json_integer_value(begin) != 0 ||
         !json_is_integer(end) || json_integer_value(end) != l->count)
-        return HB_FAIL(HB_ESHAPE, "%s: the range of '%s' is not [0, %lld], all of the model's tensor", path, l->name,
-                       (long long)l->count);
+        return HB_FAIL(HB_ESHAPE, "%s: the range of '%s' is not [0, %lld], all of the model's tensor", path,
+                       l->name, (long long)l->count);
     return HB_OK;
 }
 
-static hb_status check_tensors(const struct hb_optimizer *o, const char *path, const struct hb_safetensors *file,
-                               const json_t *ranges)
+static hb_status check_tensors(const struct hb_optimizer *o, const char *path,
+                               const struct hb_safetensors *file, const json_t *ranges)
 {
     size_t wanted = 0;
     for (int64_t i = 0; i < o->logical_count; i++) {
@@ -102,14 +103,14 @@ static hb_status check_tensors(const struct hb_optimizer *o, const char *path, c
             struct hb_safetensors_tensor t;
             HB_TRY(hb_safetensors_find(file, moment_name(l, kinds[k], name), &t));
             if (t.dtype != HB_F32 || t.rank != 1 || t.count != l->count)
-                return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' is not f32 [%lld], as the model has it", path, name,
-                               (long long)l->count);
+                return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' is not f32 [%lld], as the model has it", path,
+                               name, (long long)l->count);
             wanted++;
         }
     }
     if (hb_safetensors_count(file) != wanted)
-        return HB_FAIL(HB_EFORMAT, "%s: %zu tensors, the model has %zu moments", path, hb_safetensors_count(file),
-                       wanted);
+        return HB_FAIL(HB_EFORMAT, "%s: %zu tensors, the model has %zu moments", path,
+                       hb_safetensors_count(file), wanted);
     return HB_OK;
 }
 

@@ -11,10 +11,11 @@ hb_status hb_run_state_write(const char *path, const struct hb_run_state *s)
 {
     /* JSON has no unsigned integers: the upper half of the seeds is written as
      * negative numbers, which is also how YAML gave them. */
-    json_t *root = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:s}", "numerics_version", HB_NUMERICS_VERSION,
-                             "seed", (json_int_t)s->seed, "attempted", (json_int_t)s->attempted, "applied",
-                             (json_int_t)s->applied, "samples", (json_int_t)s->samples, "tokens",
-                             (json_int_t)s->tokens, "scale", s->scale, "digest", s->digest);
+    json_t *root =
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:s}", "numerics_version", HB_NUMERICS_VERSION, "seed",
+                  (json_int_t)s->seed, "attempted", (json_int_t)s->attempted, "applied",
+                  (json_int_t)s->applied, "samples", (json_int_t)s->samples, "tokens", (json_int_t)s->tokens,
+                  "scale", s->scale, "digest", s->digest);
     char *text;
     hb_status status = hb_json_text(root, &text);
     json_decref(root);
@@ -38,10 +39,11 @@ static hb_status read_root(const json_t *root, const char *path, struct hb_run_s
     int64_t version, seed;
     HB_TRY(hb_json_int(root, path, "numerics_version", &version));
     if (version != HB_NUMERICS_VERSION)
-        return HB_FAIL(HB_EUNSUPPORTED,
-                       "%s: numerics version %lld, this program computes by version %d and would go on with other "
-                       "bits; use the release that wrote it, or start a new run from its weights with init_from",
-                       path, (long long)version, HB_NUMERICS_VERSION);
+        return HB_FAIL(
+            HB_EUNSUPPORTED,
+            "%s: numerics version %lld, this program computes by version %d and would go on with other "
+            "bits; use the release that wrote it, or start a new run from its weights with init_from",
+            path, (long long)version, HB_NUMERICS_VERSION);
     HB_TRY(hb_json_int(root, path, "seed", &seed));
     s->seed = (uint64_t)seed;
     HB_TRY(read_count(root, path, "attempted", &s->attempted));

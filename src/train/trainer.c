@@ -132,6 +132,7 @@ static hb_status start_weights(struct hb_trainer *t, bool resume)
 {
     struct hb_run_config *c = t->config;
     char checkpoint[4096];
+    HB_TRY(hb_checkpoint_clean(c->run_folder));
     HB_TRY(hb_checkpoint_find(c->run_folder, checkpoint, sizeof checkpoint));
     if (checkpoint[0] && !resume)
         return HB_FAIL(HB_EEXIST, "%s already holds a run; continue it with --resume, or choose another run_folder",

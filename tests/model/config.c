@@ -8,21 +8,23 @@
 static const char dialect4[] =
     "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"attention_bias\": false, \"attention_dropout\": 0.0,"
     " \"bos_token_id\": 151643, \"decoder_sparse_step\": 1, \"eos_token_id\": 151645, \"head_dim\": 128,"
-    " \"hidden_act\": \"silu\", \"hidden_size\": 2048, \"initializer_range\": 0.02, \"intermediate_size\": 6144,"
-    " \"max_position_embeddings\": 40960, \"max_window_layers\": 48, \"mlp_only_layers\": [], \"model_type\": "
-    "\"qwen3_moe\", \"moe_intermediate_size\": 768, \"norm_topk_prob\": true, \"num_attention_heads\": 32,"
-    " \"num_experts\": 128, \"num_experts_per_tok\": 8, \"num_hidden_layers\": 48, \"num_key_value_heads\": 4,"
-    " \"output_router_logits\": false, \"rms_norm_eps\": 1e-06, \"rope_scaling\": null, \"rope_theta\": 1000000.0,"
-    " \"router_aux_loss_coef\": 0.001, \"sliding_window\": null, \"tie_word_embeddings\": false,"
-    " \"torch_dtype\": \"bfloat16\", \"transformers_version\": \"4.51.0\", \"use_cache\": true,"
-    " \"use_sliding_window\": false, \"vocab_size\": 151936}";
+    " \"hidden_act\": \"silu\", \"hidden_size\": 2048, \"initializer_range\": 0.02,"
+    " \"intermediate_size\": 6144, \"max_position_embeddings\": 40960, \"max_window_layers\": 48,"
+    " \"mlp_only_layers\": [], \"model_type\": \"qwen3_moe\", \"moe_intermediate_size\": 768,"
+    " \"norm_topk_prob\": true, \"num_attention_heads\": 32, \"num_experts\": 128,"
+    " \"num_experts_per_tok\": 8, \"num_hidden_layers\": 48, \"num_key_value_heads\": 4,"
+    " \"output_router_logits\": false, \"rms_norm_eps\": 1e-06, \"rope_scaling\": null,"
+    " \"rope_theta\": 1000000.0, \"router_aux_loss_coef\": 0.001, \"sliding_window\": null,"
+    " \"tie_word_embeddings\": false, \"torch_dtype\": \"bfloat16\", \"transformers_version\": \"4.51.0\","
+    " \"use_cache\": true, \"use_sliding_window\": false, \"vocab_size\": 151936}";
 
 /* A small model as transformers 5 writes it. */
 static const char dialect5[] =
     "{\"model_type\": \"qwen3_moe\", \"dtype\": \"float32\", \"vocab_size\": 97, \"hidden_size\": 48,"
     " \"num_hidden_layers\": 4, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16,"
-    " \"intermediate_size\": 64, \"num_local_experts\": 8, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 32,"
-    " \"mlp_only_layers\": [3], \"decoder_sparse_step\": 2, \"eos_token_id\": [5, 6], \"bos_token_id\": null,"
+    " \"intermediate_size\": 64, \"num_local_experts\": 8, \"num_experts_per_tok\": 2,"
+    " \"moe_intermediate_size\": 32, \"mlp_only_layers\": [3], \"decoder_sparse_step\": 2,"
+    " \"eos_token_id\": [5, 6], \"bos_token_id\": null,"
     " \"rope_parameters\": {\"rope_theta\": 250000, \"rope_type\": \"default\"},"
     " \"layer_types\": [\"full_attention\", \"full_attention\"], \"tie_word_embeddings\": true}";
 
@@ -36,7 +38,8 @@ static hb_status read_text(const char *text, struct hb_model_config *config)
 }
 
 /* `base` with one key set to a JSON value (NULL: removed). */
-static hb_status read_with(const char *base, const char *key, const char *value, struct hb_model_config *config)
+static hb_status read_with(const char *base, const char *key, const char *value,
+                           struct hb_model_config *config)
 {
     json_t *root = json_loads(base, 0, NULL);
     assert_non_null(root);
@@ -144,7 +147,8 @@ static void refuses_by_name(void **state)
         {"vocab_size", "0", HB_EARGUMENT, "vocab_size"},
         {"num_hidden_layers", "5000", HB_EARGUMENT, "num_hidden_layers"},
         {"num_attention_heads", "0", HB_EARGUMENT, "num_attention_heads"},
-        {"num_key_value_heads", "3", HB_EARGUMENT, "num_key_value_heads (3) must divide num_attention_heads (4)"},
+        {"num_key_value_heads", "3", HB_EARGUMENT,
+         "num_key_value_heads (3) must divide num_attention_heads (4)"},
         {"head_dim", "15", HB_EARGUMENT, "head_dim (15)"},
         {"num_experts_per_tok", "9", HB_EARGUMENT, "num_experts_per_tok (9)"},
         {"moe_intermediate_size", "0", HB_EARGUMENT, "moe_intermediate_size"},
@@ -204,8 +208,8 @@ static void comes_back_as_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_version_4), cmocka_unit_test(reads_version_5),
-        cmocka_unit_test(reads_dense),     cmocka_unit_test(refuses_by_name),
+        cmocka_unit_test(reads_version_4),       cmocka_unit_test(reads_version_5),
+        cmocka_unit_test(reads_dense),           cmocka_unit_test(refuses_by_name),
         cmocka_unit_test(comes_back_as_written),
     };
     return cmocka_run_group_tests_name("model/config", tests, scratch_setup, scratch_teardown);

@@ -33,7 +33,8 @@ static inline struct hb_model_config tiny_config(int64_t experts)
 }
 
 /* One thread: tests that fork must not have started others. */
-static inline void tiny_open(struct tiny *t, const struct hb_model_config *config, bool trained, uint64_t seed)
+static inline void tiny_open(struct tiny *t, const struct hb_model_config *config, bool trained,
+                             uint64_t seed)
 {
     const struct hb_backend *backend;
     OK(hb_backend_find("ref", &backend));

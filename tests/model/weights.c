@@ -39,7 +39,8 @@ static struct item *find_item(struct items *all, const char *name)
     return NULL;
 }
 
-static struct item *add_item(struct items *all, const char *name, int rank, int64_t n0, int64_t n1, int64_t n2)
+static struct item *add_item(struct items *all, const char *name, int rank, int64_t n0, int64_t n1,
+                             int64_t n2)
 {
     struct item *item = &all->item[all->count++];
     assert_true(all->count <= 200);
@@ -87,7 +88,8 @@ static void write_some(const struct items *all, int begin, int end, enum hb_dtyp
     struct hb_safetensors_writer *writer;
     OK(hb_safetensors_writer_create(path, &writer));
     for (int i = begin; i < end; i++)
-        OK(hb_safetensors_writer_declare(writer, all->item[i].name, dtype, all->item[i].rank, all->item[i].shape));
+        OK(hb_safetensors_writer_declare(writer, all->item[i].name, dtype, all->item[i].rank,
+                                         all->item[i].shape));
     for (int i = begin; i < end; i++) {
         const struct item *item = &all->item[i];
         int64_t count = item_count(item);
@@ -131,7 +133,8 @@ static void round_trip(const struct hb_model_config *config, int tensors)
     assert_string_equal(hb_safetensors_metadata(file, "format"), "pt");
     assert_true(hb_safetensors_has(file, "model.embed_tokens.weight"));
     assert_int_equal(hb_safetensors_has(file, "lm_head.weight"), !config->tie_word_embeddings);
-    assert_int_equal(hb_safetensors_has(file, "model.layers.1.mlp.experts.3.up_proj.weight"), config->num_experts > 0);
+    assert_int_equal(hb_safetensors_has(file, "model.layers.1.mlp.experts.3.up_proj.weight"),
+                     config->num_experts > 0);
     hb_safetensors_close(file);
 
     struct hb_model_config read;
@@ -241,7 +244,8 @@ static void reads_fused_experts(void **state)
     /* Both forms at once contradict each other. */
     all = items_of(a.model);
     add_item(all, "model.layers.1.mlp.experts.gate_up_proj", 3, 4, 32, 24);
-    REFUSED(hb_model_load(b.model, folder_of(all, HB_F32)), HB_EFORMAT, "no place for tensor 'model.layers.1.mlp.experts.gate_up_proj'");
+    REFUSED(hb_model_load(b.model, folder_of(all, HB_F32)), HB_EFORMAT,
+            "no place for tensor 'model.layers.1.mlp.experts.gate_up_proj'");
     free_items(all);
     tiny_close(&a);
     tiny_close(&b);
@@ -251,7 +255,8 @@ static void write_index(const struct items *all, int split)
 {
     json_t *map = json_object();
     for (int i = 0; i < all->count; i++)
-        json_object_set_new(map, all->item[i].name, json_string(i < split ? "model-1.safetensors" : "model-2.safetensors"));
+        json_object_set_new(map, all->item[i].name,
+                            json_string(i < split ? "model-1.safetensors" : "model-2.safetensors"));
     json_t *root = json_pack("{s:{}, s:o}", "metadata", "weight_map", map);
     char *text = json_dumps(root, 0);
     OK(hb_file_write(scratch("changed/model.safetensors.index.json"), text, strlen(text)));
@@ -308,7 +313,8 @@ static void refuses_what_does_not_fit(void **state)
         free_items(all);
     }
 
-    static const char *const extra[] = {"model.layers.2.input_layernorm.weight", "model.layers.0.self_attn.q_proj.bias",
+    static const char *const extra[] = {"model.layers.2.input_layernorm.weight",
+                                        "model.layers.0.self_attn.q_proj.bias",
                                         "model.layers.1.mlp.experts.4.up_proj.weight",
                                         "model.layers.1.mlp.gate.e_score_correction_bias", "surprise"};
     for (size_t i = 0; i < sizeof extra / sizeof *extra; i++) {
@@ -376,14 +382,10 @@ static void keeps_the_old_file_when_the_disk_is_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(comes_back_as_saved),
-        cmocka_unit_test(moves_large_tensors),
-        cmocka_unit_test(reads_half_width),
-        cmocka_unit_test(reads_fused_experts),
-        cmocka_unit_test(reads_shards),
-        cmocka_unit_test(refuses_what_does_not_fit),
-        cmocka_unit_test(checks_a_tied_head),
-        cmocka_unit_test(keeps_the_old_file_when_the_disk_is_full),
+        cmocka_unit_test(comes_back_as_saved), cmocka_unit_test(moves_large_tensors),
+        cmocka_unit_test(reads_half_width),    cmocka_unit_test(reads_fused_experts),
+        cmocka_unit_test(reads_shards),        cmocka_unit_test(refuses_what_does_not_fit),
+        cmocka_unit_test(checks_a_tied_head),  cmocka_unit_test(keeps_the_old_file_when_the_disk_is_full),
     };
     return cmocka_run_group_tests_name("model/weights", tests, scratch_setup, scratch_teardown);
 }

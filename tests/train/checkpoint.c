@@ -147,9 +147,10 @@ static void resumes_with_the_same_bits(void **state)
 
 /* --- content --- */
 
-static const char *const files[] = {"model.safetensors", "config.json",           "optimizer-00000-of-00001.safetensors",
-                                    "state.json",        "tokenizer.json",        "tokenizer_config.json",
-                                    "manifest.json"};
+static const char *const files[] = {
+    "model.safetensors", "config.json",    "optimizer-00000-of-00001.safetensors",
+    "state.json",        "tokenizer.json", "tokenizer_config.json",
+    "manifest.json"};
 enum { FILES = sizeof files / sizeof *files };
 
 static void same_file(const char *a, const char *b)
@@ -180,13 +181,15 @@ static void holds_what_readers_need(void **state)
     assert_int_equal(scratch_count(folder), FILES);
     assert_int_equal(scratch_count(scratch("content/checkpoints")), 2);
     same_file(scratch("tok/tokenizer.json"), scratch("content/checkpoints/latest/tokenizer.json"));
-    same_file(scratch("tok/tokenizer_config.json"), scratch("content/checkpoints/latest/tokenizer_config.json"));
+    same_file(scratch("tok/tokenizer_config.json"),
+              scratch("content/checkpoints/latest/tokenizer_config.json"));
     OK(hb_checkpoint_verify(scratch("content/checkpoints/latest")));
 
     snprintf(tokenizer, sizeof tokenizer, "%s", scratch("tok/tokenizer.json"));
     r.state.attempted = 1;
     OK(save(&r, "content", tokenizer, 1));
-    same_file(scratch("tok/tokenizer_config.json"), scratch("content/checkpoints/latest/tokenizer_config.json"));
+    same_file(scratch("tok/tokenizer_config.json"),
+              scratch("content/checkpoints/latest/tokenizer_config.json"));
 
     snprintf(tokenizer, sizeof tokenizer, "%s", scratch("alone.json"));
     r.state.attempted = 2;
@@ -194,7 +197,8 @@ static void holds_what_readers_need(void **state)
     same_file(scratch("alone.json"), scratch("content/checkpoints/latest/tokenizer.json"));
     json_t *config;
     OK(hb_json_load(scratch("content/checkpoints/latest/tokenizer_config.json"), 0, &config));
-    assert_string_equal(json_string_value(json_object_get(config, "tokenizer_class")), "PreTrainedTokenizerFast");
+    assert_string_equal(json_string_value(json_object_get(config, "tokenizer_class")),
+                        "PreTrainedTokenizerFast");
     json_decref(config);
     REFUSED(save(&r, "content", "/nowhere/tokenizer.json", 1), HB_EIO, "/nowhere/tokenizer.json");
 
@@ -207,7 +211,8 @@ static void holds_what_readers_need(void **state)
 
     struct hb_safetensors *moments;
     struct hb_safetensors_tensor t;
-    OK(hb_safetensors_open(scratch("content/checkpoints/latest/optimizer-00000-of-00001.safetensors"), &moments));
+    OK(hb_safetensors_open(scratch("content/checkpoints/latest/optimizer-00000-of-00001.safetensors"),
+                           &moments));
     OK(hb_safetensors_find(moments, "v.model.layers.1.mlp.experts.3.down_proj.weight", &t));
     assert_int_equal(t.rank, 1);
     assert_int_equal(t.count, 24 * 16);
@@ -254,7 +259,8 @@ static void sees_every_damage(void **state)
         for (int k = 0; k <= 8; k++) {
             long offset = (long)(info.st_size - 1) * k / 8;
             flip(path, offset, 1);
-            REFUSED(hb_checkpoint_load(folder, other.tiny.model, &other.optimizer, &other.state), HB_EFORMAT, files[f]);
+            REFUSED(hb_checkpoint_load(folder, other.tiny.model, &other.optimizer, &other.state), HB_EFORMAT,
+                    files[f]);
             assert_non_null(strstr(hb_error(), folder));
             check_found("damage", "step-00000000");
             flip(path, offset, 1);
@@ -285,7 +291,8 @@ static void sees_every_damage(void **state)
     char none[4096];
     flip(scratch("damage/checkpoints/step-00000000/model.safetensors"), 5000, 1);
     flip(scratch("damage/checkpoints/step-00000001/state.json"), 20, 1);
-    REFUSED(hb_checkpoint_find(scratch("damage"), none, sizeof none), HB_EFORMAT, "none of the 2 checkpoints");
+    REFUSED(hb_checkpoint_find(scratch("damage"), none, sizeof none), HB_EFORMAT,
+            "none of the 2 checkpoints");
     OK(hb_checkpoint_find(scratch("no-such-run"), none, sizeof none));
     assert_string_equal(none, "");
     run_close(&r);
@@ -340,17 +347,21 @@ static void refuses_what_is_not_its_own(void **state)
         hb_status status;
         const char *message;
     } forged[] = {
-        {"state.json", "\"numerics_version\": 1", "\"numerics_version\": 9", HB_EUNSUPPORTED, "numerics version 9"},
+        {"state.json", "\"numerics_version\": 1", "\"numerics_version\": 9", HB_EUNSUPPORTED,
+         "numerics version 9"},
         {"state.json", "\"attempted\"", "\"attemptes\"", HB_EFORMAT, "'attempted' is missing"},
         {"state.json", "\"applied\": 1", "\"applied\":-1", HB_EFORMAT, "'applied' must not be negative"},
         {"state.json", "\"scale\": 0.1", "\"scale\":-0.1", HB_EFORMAT, "'scale' must be above 0"},
         {"state.json", "\"digest\": \"", "\"digist\": \"", HB_EFORMAT, "'digest' is missing"},
-        {"config.json", "\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0", HB_EARGUMENT, "20000.0 for rope_theta"},
-        {"config.json", "\"norm_topk_prob\": true", "\"norm_topk_prob\": null", HB_EARGUMENT, "norm_topk_prob"},
+        {"config.json", "\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0", HB_EARGUMENT,
+         "20000.0 for rope_theta"},
+        {"config.json", "\"norm_topk_prob\": true", "\"norm_topk_prob\": null", HB_EARGUMENT,
+         "norm_topk_prob"},
         {moments, "[0,24]", "[1,24]", HB_ESHAPE, "is not [0, 24]"},
         {moments, "\"m.lm_head.weight\"", "\"m.lm_tail.weight\"", HB_EFORMAT, "no tensor 'm.lm_head.weight'"},
         {moments, "\"ranges\"", "\"Ranges\"", HB_EFORMAT, "no 'ranges'"},
-        {"model.safetensors", "\"lm_head.weight\"", "\"lm_tail.weight\"", HB_EFORMAT, "no tensor 'lm_head.weight'"},
+        {"model.safetensors", "\"lm_head.weight\"", "\"lm_tail.weight\"", HB_EFORMAT,
+         "no tensor 'lm_head.weight'"},
     };
     for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
         OK(save(&r, "foreign", NULL, 1));
