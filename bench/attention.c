@@ -21,16 +21,11 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {"T 64, 12 heads of 64", 4, 64, 12, 12, 64, 64},
-    {"T 256, 6 heads of 64", 4, 256, 6, 6, 64, 256},
-    {"T 1024, 6 heads of 64", 1, 1024, 6, 6, 64, 1024},
-    {"T 1024, 8 heads on 2", 1, 1024, 8, 2, 64, 1024},
-    {"T 1024, 1 head of 64", 1, 1024, 1, 1, 64, 1024},
-    {"documents of 100", 40, 100, 6, 6, 64, 100},
-    {"documents of 10", 100, 10, 6, 6, 64, 10},
-    {"T 4096, 2 heads of 64", 1, 4096, 2, 2, 64, 4096},
-    {"T 4096, 2 heads of 128", 1, 4096, 2, 2, 128, 4096},
-    {"token 1024, 12 heads", 1, 1024, 12, 12, 64, 1},
+    {"T 64, 12 heads of 64", 4, 64, 12, 12, 64, 64},      {"T 256, 6 heads of 64", 4, 256, 6, 6, 64, 256},
+    {"T 1024, 6 heads of 64", 1, 1024, 6, 6, 64, 1024},   {"T 1024, 8 heads on 2", 1, 1024, 8, 2, 64, 1024},
+    {"T 1024, 1 head of 64", 1, 1024, 1, 1, 64, 1024},    {"documents of 100", 40, 100, 6, 6, 64, 100},
+    {"documents of 10", 100, 10, 6, 6, 64, 10},           {"T 4096, 2 heads of 64", 1, 4096, 2, 2, 64, 4096},
+    {"T 4096, 2 heads of 128", 1, 4096, 2, 2, 128, 4096}, {"token 1024, 12 heads", 1, 1024, 12, 12, 64, 1},
 };
 
 static void must(hb_status status)
@@ -105,16 +100,18 @@ static void measure(struct hb_context *context, const struct shape *s, double pe
         double all = hb_clock_now() - start;
         both = all < both ? all : both;
     }
-    double pairs = (double)(s->segments * s->H) *
-                   ((double)s->queries * (double)(2 * s->T - s->queries + 1) / 2);
+    double pairs =
+        (double)(s->segments * s->H) * ((double)s->queries * (double)(2 * s->T - s->queries + 1) / 2);
     double gflops = 4 * (double)s->D * pairs / forward / 1e9;
-    printf("%-24s %7d %10.3f %7.1f %5.0f %%", s->label, context->threads, 1e3 * forward, gflops, 100 * gflops / peak);
+    printf("%-24s %7d %10.3f %7.1f %5.0f %%", s->label, context->threads, 1e3 * forward, gflops,
+           100 * gflops / peak);
     if (training) {
         gflops = 14 * (double)s->D * pairs / both / 1e9;
         printf(" %10.3f %7.1f %5.0f %%", 1e3 * both, gflops, 100 * gflops / peak);
     }
     printf("\n");
-    struct hb_tensor *all[] = {&f.q, &f.k, &f.v, &f.q_begin, &f.k_begin, &f.out, &f.lse, &b.dout, &b.dq, &b.dk, &b.dv};
+    struct hb_tensor *all[] = {&f.q,   &f.k,    &f.v,  &f.q_begin, &f.k_begin, &f.out,
+                               &f.lse, &b.dout, &b.dq, &b.dk,      &b.dv};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         hb_free(context, all[i]->data);
 }
@@ -138,8 +135,8 @@ int main(int argc, char **argv)
     must(hb_context_open(backend, HB_CANONICAL, threads, &context));
     double peak = hb_peak_gflops(context.threads);
     printf("FMA peak on %d threads: %.0f GFLOP/s\n", context.threads, peak);
-    printf("%-24s %7s %10s %7s %7s %10s %7s %7s\n", "", "threads", "forward ms", "GF/s", "of peak", "with bw ms", "GF/s",
-           "of peak");
+    printf("%-24s %7s %10s %7s %7s %10s %7s %7s\n", "", "threads", "forward ms", "GF/s", "of peak",
+           "with bw ms", "GF/s", "of peak");
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         measure(&context, &shapes[s], peak, quick ? 0.2 : 1.5);
     hb_context_close(&context);

@@ -6,7 +6,7 @@ passes through at most n roundings (its product's and those of the partial sums)
 
 import torch
 
-from case import BF16, F16, F32, F64, I32, I64, STORAGE, Case, agree, integers, sweep
+from case import BF16, F16, F32, F64, I32, I64, STORAGE, Case, integers, sweep
 
 
 def product_case(form, epilogue, m, n, k, dtype, kind, out_dtype=None, a_dtype=None):
@@ -83,7 +83,7 @@ def product():
 
 
 def embedding():
-    for (n, V, C), dtype, kind in sweep(((1, 1, 1), (7, 5, 33), (40, 3, 17), (9, 300, 66))):
+    for (n, V, C), dtype, kind in sweep(((1, 1, 1), (7, 5, 33), (40, 3, 17), (9, 70, 34))):
         case = Case("embedding_forward", f"n={n} V={V} C={C} {kind}", dtype)
         ids = case.give("ids", integers(case.seed("ids"), (n,), V), I32)
         weight = case.numbers("weight", (V, C), None, kind)

@@ -7,7 +7,7 @@ An elementary function counts as the roundings that its stated error amounts to
 import torch
 import torch.nn.functional as F
 
-from case import BF16, F16, F32, F64, I32, KINDS, Case, agree, fp32, integers, sweep
+from case import F32, F64, I32, Case, agree, fp32, integers, sweep
 
 
 def rmsnorm():

@@ -4,15 +4,18 @@
 
 #include "cpu/select.h"
 #include "ref/backend.h"
+#include "strict/strict.h"
 
 int hb_backend_list(struct hb_backend_listing out[8])
 {
     int n = 0;
     out[n++] = (struct hb_backend_listing){"ref", &hb_backend_ref, NULL};
     out[n++] = (struct hb_backend_listing){"ref64", &hb_backend_ref64, NULL};
-    const struct hb_backend *cpu = NULL;
+    const struct hb_backend *cpu = NULL, *strict = NULL;
     hb_status status = hb_cpu_select(&cpu);
     out[n++] = (struct hb_backend_listing){"cpu", cpu, status == HB_OK ? NULL : hb_error()};
+    status = hb_strict_select(&strict);
+    out[n++] = (struct hb_backend_listing){"strict", strict, status == HB_OK ? NULL : hb_error()};
     out[n++] = (struct hb_backend_listing){"cuda", NULL, "not built"};
     return n;
 }
@@ -28,5 +31,5 @@ hb_status hb_backend_find(const char *name, const struct hb_backend **out)
             *out = all[i].backend;
             return HB_OK;
         }
-    return HB_FAIL(HB_EARGUMENT, "backend %s is unknown; there are ref, ref64 and cpu", name);
+    return HB_FAIL(HB_EARGUMENT, "backend %s is unknown; there are ref, ref64, cpu and strict", name);
 }

@@ -4,7 +4,7 @@
 
 #include "ops/backend.h"
 
-/* Finds "ref", "ref64", "cpu"; a name that is not built is refused, with the
+/* Finds "ref", "ref64", "cpu", "strict"; a name that is not built is refused, with the
  * list of those that are. */
 HB_MUST_USE hb_status hb_backend_find(const char *name, const struct hb_backend **out);
 

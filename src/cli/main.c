@@ -4,8 +4,10 @@
 
 #include "cli/bench.h"
 #include "cli/data.h"
+#include "cli/diff.h"
 #include "cli/generate.h"
 #include "cli/ops.h"
+#include "cli/probe.h"
 #include "cli/tokenizer.h"
 #include "cli/train.h"
 #include "ops/backend.h"
@@ -19,6 +21,8 @@ static const struct {
     {"data", hb_cli_data, "text files to token shards"},
     {"train", hb_cli_train, "train a model from a run configuration"},
     {"generate", hb_cli_generate, "let a trained model write"},
+    {"probe", hb_cli_probe, "logits, losses and gradients of one microbatch"},
+    {"diff", hb_cli_diff, "where do two runs part?"},
     {"ops", hb_cli_ops, "the table of ops and backends"},
     {"bench", hb_cli_bench, "time a training step, op by op"},
 };

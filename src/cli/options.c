@@ -1,5 +1,6 @@
 #include "cli/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,6 +38,26 @@ static const struct hb_option *find(const struct hb_option *options, int count, 
         if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
             return &options[i];
     return NULL;
+}
+
+/* "5" or "5:9"; NULL: neither. */
+static bool set_range(struct hb_option_range *range, const char *text)
+{
+    *range = (struct hb_option_range){.given = true, .first = -1, .second = -1};
+    if (!text)
+        return true;
+    char *end;
+    errno = 0;
+    range->first = strtoll(text, &end, 10);
+    if (end == text || errno || range->first < 0)
+        return false;
+    if (*end == ':') {
+        const char *rest = end + 1;
+        range->second = strtoll(rest, &end, 10);
+        if (end == rest || errno || range->second < 0)
+            return false;
+    }
+    return !*end;
 }
 
 /* Stores a value; false: it does not fit the type. */
@@ -105,6 +126,15 @@ bool hb_options_read(int argc, char **argv, const struct hb_option *options, int
             *(bool *)option->value = true;
             continue;
         }
+        if (option->type == HB_OPTION_RANGE) {
+            bool follows = i + 1 < argc && isdigit((unsigned char)argv[i + 1][0]);
+            const char *text = equals ? equals + 1 : follows ? argv[++i] : NULL;
+            if (!set_range(option->value, text)) {
+                *code = hb_wrong_usage(argv[0], "%s must be as in 5 or 5:9, got '%s'", option->name, text);
+                return false;
+            }
+            continue;
+        }
         const char *value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
         if (!value) {
             *code = hb_wrong_usage(argv[0], "%s needs a value", option->name);
@@ -113,10 +143,12 @@ bool hb_options_read(int argc, char **argv, const struct hb_option *options, int
         if (!set(option, value)) {
             if (option->type == HB_OPTION_LIST)
                 *code = hb_wrong_usage(argv[0], "%s is given too often", option->name);
+            else if (option->type == HB_OPTION_INT)
+                *code = hb_wrong_usage(argv[0], "%s must be an integer from %.0f to %.0f, got '%s'", option->name,
+                                       option->min, option->max, value);
             else
-                *code = hb_wrong_usage(argv[0], "%s must be a%s from %g to %g, got '%s'", option->name,
-                                       option->type == HB_OPTION_INT ? "n integer" : " number", option->min,
-                                       option->max, value);
+                *code = hb_wrong_usage(argv[0], "%s must be a number from %g to %g, got '%s'", option->name,
+                                       option->min, option->max, value);
             return false;
         }
     }

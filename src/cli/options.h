@@ -7,12 +7,12 @@
 
 enum { HB_CLI_DONE = 0, HB_CLI_FAILED = 1, HB_CLI_WRONG_USAGE = 2 };
 
-enum hb_option_type { HB_OPTION_FLAG, HB_OPTION_TEXT, HB_OPTION_INT, HB_OPTION_NUMBER, HB_OPTION_LIST };
+enum hb_option_type { HB_OPTION_FLAG, HB_OPTION_TEXT, HB_OPTION_INT, HB_OPTION_NUMBER, HB_OPTION_LIST, HB_OPTION_RANGE };
 
 struct hb_option {
     const char *name; /* "--seed" */
     enum hb_option_type type;
-    void *value; /* bool, const char *, int64_t, double, struct hb_option_list */
+    void *value; /* bool, const char *, int64_t, double, struct hb_option_list, struct hb_option_range */
     double min, max; /* of INT and NUMBER */
 };
 
@@ -20,6 +20,13 @@ struct hb_option {
 struct hb_option_list {
     const char *items[64];
     int count;
+};
+
+/* One or two numbers: "--trace", "--trace 5", "--trace 5:9". The next word is the
+ * value if it begins with a digit. */
+struct hb_option_range {
+    bool given;
+    int64_t first, second; /* -1: not given */
 };
 
 /* Reads options anywhere among the arguments ("--name VALUE", "--name=VALUE");

@@ -12,7 +12,7 @@
 #include "train/trainer.h"
 
 static const char usage[] =
-    "usage: hornbook train RUN.yaml [--resume] [--set KEY=VALUE]...\n"
+    "usage: hornbook train RUN.yaml [--resume] [--set KEY=VALUE]... [--trace [FROM:TO]]\n"
     "\n"
     "Trains the model that RUN.yaml describes (docs/configuration.md) and writes\n"
     "metrics, checkpoints and a TensorBoard file into its run_folder. Ctrl-C saves\n"
@@ -20,6 +20,12 @@ static const char usage[] =
     "\n"
     "  --resume          continue from the newest checkpoint of the run folder\n"
     "  --set KEY=VALUE   override a key of the file, e.g. --set training.steps=200\n"
+    "  --trace FROM:TO   write a digest of every tensor of every op in these steps to\n"
+    "                    trace.jsonl in the run folder, for hornbook diff; one number:\n"
+    "                    that step; without numbers: all steps\n"
+    "  --trace-values STEP:CALL\n"
+    "                    keep the tensors of a call of that step, as the trace counts\n"
+    "                    them, in trace-values; without CALL: of all (and that is much)\n"
     "  --help            this text\n";
 
 static volatile sig_atomic_t stop;
@@ -66,25 +72,49 @@ static void print_end(const struct hb_trainer *t, const char *path)
         hb_log(HB_LOG_INFO, "stopped; continue with: hornbook train %s --resume", path);
 }
 
+/* The values' step is traced in any case. */
+static struct hb_trace_request trace_request(const struct hb_option_range *trace, const struct hb_option_range *values)
+{
+    struct hb_trace_request request = {
+        .values_step = values->given ? values->first : -1, .values_call = values->second, .from = 1, .to = INT64_MAX};
+    if (trace->first >= 0) {
+        request.from = trace->first;
+        request.to = trace->second >= 0 ? trace->second : trace->first;
+    } else if (!trace->given) {
+        request.from = request.to = values->first;
+    }
+    return request;
+}
+
 int hb_cli_train(int argc, char **argv)
 {
     bool resume = false;
+    struct hb_option_range trace = {.first = -1}, values = {.first = -1, .second = -1};
     struct hb_option_list overrides = {.count = 0};
     const struct hb_option options[] = {
         {"--resume", HB_OPTION_FLAG, &resume, 0, 0},
         {"--set", HB_OPTION_LIST, &overrides, 0, 0},
+        {"--trace", HB_OPTION_RANGE, &trace, 0, 0},
+        {"--trace-values", HB_OPTION_RANGE, &values, 0, 0},
     };
     int rest, code;
-    if (!hb_options_read(argc, argv, options, 2, usage, &rest, &code))
+    if (!hb_options_read(argc, argv, options, 4, usage, &rest, &code))
         return code;
     if (rest != 1)
         return hb_wrong_usage("train", rest ? "only one configuration, please" : "the configuration is missing");
+    if (values.given && values.first < 0)
+        return hb_wrong_usage("train", "--trace-values needs a step");
+    struct hb_trace_request request = trace_request(&trace, &values);
+    if (values.given && (values.first < request.from || values.first > request.to))
+        return hb_wrong_usage("train", "the step of --trace-values must be among those of --trace");
     struct hb_run_config config;
     struct hb_trainer *trainer = NULL;
     hb_status status = hb_run_config_load(argv[1], overrides.items, overrides.count, &config);
     if (status != HB_OK)
         return hb_finish("train", status);
     status = hb_trainer_create(&config, resume, &trainer);
+    if (status == HB_OK && (trace.given || values.given))
+        status = hb_trainer_trace(trainer, &request);
     if (status == HB_OK) {
         print_start(trainer);
         signal(SIGINT, on_signal);

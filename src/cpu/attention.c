@@ -15,12 +15,13 @@
 
 enum { TILES = 2, BLOCK = TILES * TILE };
 
-/* 64 positions of queries; those at lanes [lo, hi) are there. */
+/* 64 positions of queries; those at lanes lo .. hi - 1 are there. */
 struct queries {
-    int64_t index; /* positions from 64 index on */
+    int64_t index; /* positions 64 index and on */
     int64_t lo, hi;
-    float *qt;      /* Q^T in panels */
-    float *o;       /* [PADDED] rows */
+    int64_t row; /* of the first among the block's queries */
+    float *qt;   /* Q^T in panels */
+    float *o;    /* [PADDED] rows */
     float m[TILE], l[TILE], a[PADDED];
 };
 
@@ -80,18 +81,29 @@ static inline vec highest(const float *s, int64_t c, int64_t rows, vec m)
     int64_t j = 0;
     for (; j + 4 <= rows; j += 4)
         UNROLL
-        for (int i = 0; i < 4; i++)
-            high[i] = vec_max(vec_load(s + (j + i) * SCORES + c), high[i]);
+    for (int i = 0; i < 4; i++)
+        high[i] = vec_max(vec_load(s + (j + i) * SCORES + c), high[i]);
     for (; j < rows; j++)
         high[0] = vec_max(vec_load(s + j * SCORES + c), high[0]);
     return vec_max(vec_max(high[0], high[1]), vec_max(high[2], high[3]));
 }
 
-/* A register of exp(x - shift). */
-static inline void exp_lanes(float *restrict x, const float *restrict shift)
+/* x = exp(x - shift), `count` a multiple of the register's width. */
+static inline void exp_lanes(float *restrict x, const float *restrict shift, int64_t count)
 {
-    for (int i = 0; i < VEC_WIDTH; i++)
+    for (int64_t i = 0; i < count / VEC_WIDTH * VEC_WIDTH; i++)
         x[i] = hb_expf(x[i] - shift[i]);
+}
+
+/* Row j of the diagonal tile: the register in which it is seen by some queries
+ * and not by others, from column j / VEC_WIDTH * VEC_WIDTH on, gets `other` where
+ * it is not seen. */
+static inline void mask(float *restrict s, int64_t j, const float *restrict other)
+{
+    int unseen = (int)(j % VEC_WIDTH);
+    s += j * SCORES + j - unseen;
+    for (int i = 0; i < VEC_WIDTH; i++)
+        s[i] = i < unseen ? other[i] : s[i];
 }
 
 /* Scores of `keys` keys and the queries of columns [from, to) become P; moves m
@@ -99,27 +111,27 @@ static inline void exp_lanes(float *restrict x, const float *restrict shift)
  * all queries, so that no step waits for the end of the one before. */
 static void softmax(struct queries *q, float *s, int64_t keys, int64_t from, int64_t to, bool diagonal)
 {
-    for (int64_t j = 0; diagonal && j < keys; j++) {
-        float *x = s + j * SCORES + j / VEC_WIDTH * VEC_WIDTH;
-        int masked = (int)(j % VEC_WIDTH);
-        for (int i = 0; i < VEC_WIDTH; i++)
-            x[i] = i < masked ? -INFINITY : x[i];
-    }
+    static const float zeros[VEC_WIDTH];
     float shift[TILE];
+    /* Key 0 is seen by all, so its scores in place of masked ones leave the maxima as they are. (With
+     * -infinity there, exp would underflow, which costs more than all the rest of it.) */
+    for (int64_t j = 1; diagonal && j < keys; j++)
+        mask(s, j, s + j / VEC_WIDTH * VEC_WIDTH);
     for (int64_t c = from; c < to; c += VEC_WIDTH) {
         vec before = vec_load(q->m + c);
         vec_store(q->m + c, highest(s, c, diagonal ? smaller(keys, c + VEC_WIDTH) : keys, before));
         vec_store(q->a + c, before);
-        for (int i = 0; i < VEC_WIDTH; i++)
-            shift[c + i] = q->m[c + i] == -INFINITY ? 0.0f : q->m[c + i];
-        exp_lanes(q->a + c, shift + c);
     }
+    for (int64_t i = from; i < to; i++)
+        shift[i] = q->m[i] == -INFINITY ? 0.0f : q->m[i];
+    exp_lanes(q->a + from, shift + from, to - from);
     for (int64_t j = 0; j < keys; j++) {
         int64_t seen = diagonal ? larger(from, j / VEC_WIDTH * VEC_WIDTH) : from;
         for (int64_t c = from; c < seen; c += VEC_WIDTH)
             vec_store(s + j * SCORES + c, vec_zero());
-        for (int64_t c = seen; c < to; c += VEC_WIDTH)
-            exp_lanes(s + j * SCORES + c, shift + c);
+        exp_lanes(s + j * SCORES + seen, shift + seen, to - seen);
+        if (diagonal)
+            mask(s, j, zeros);
     }
     for (int64_t j = keys; j < TILE; j++)
         for (int64_t c = from; c < to; c += VEC_WIDTH)
@@ -136,23 +148,23 @@ INLINE void output_rows(int n, const float *p, const float *v, const float *a, i
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
-        for (int c = 0; c < n; c++) {
-            float *at = o + r * stride + c * VEC_WIDTH;
-            vec_store(at, vec_fma(vec_set1(a[r]), vec_load(at), acc[r][c]));
-        }
+    for (int c = 0; c < n; c++) {
+        float *at = o + r * stride + c * VEC_WIDTH;
+        vec_store(at, vec_fma(vec_set1(a[r]), vec_load(at), acc[r][c]));
+    }
 }
 
 /* O = fmaf(a, O, P V) */
 static void output(struct queries *q, const float *p, const float *v, int64_t D, bool diagonal,
-                   const struct ahead *ahead)
+                   const struct ahead ahead[3])
 {
     int64_t stride = row_stride(D);
     for (int64_t c = 0; c < D; c += PANEL)
         for (int64_t r = q->lo; r < q->hi; r += ROWS) {
             int64_t common = diagonal ? r + 1 : TILE;
             float *o = q->o + r * stride + c;
-            if (c == 0)
-                fetch(ahead, r - q->lo);
+            for (int i = 0; c == 0 && i < 3; i++)
+                fetch(&ahead[i], r - q->lo);
             if (c + VEC_WIDTH < D)
                 output_rows(2, p + r, v + c, q->a + r, stride, common, diagonal, o);
             else
@@ -161,13 +173,13 @@ static void output(struct queries *q, const float *p, const float *v, int64_t D,
 }
 
 static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float scale, bool diagonal,
-                         const struct ahead *next_k, const struct ahead *next_v)
+                         const struct ahead ahead[4])
 {
     int64_t keys = diagonal ? q->hi : TILE;
     int64_t from = q->lo / VEC_WIDTH * VEC_WIDTH, to = whole(q->hi);
-    tile_scores(w->k, row_stride(D), q->qt, D, scale, keys, from, to, diagonal, next_k, w->s);
+    tile_scores(w->k, row_stride(D), q->qt, D, scale, keys, from, to, diagonal, &ahead[0], w->s);
     softmax(q, w->s, keys, from, to, diagonal);
-    output(q, w->s, w->v, D, diagonal, next_v);
+    output(q, w->s, w->v, D, diagonal, &ahead[1]);
 }
 
 static void queries_begin(struct queries *q, const float *from, int64_t stride, int64_t D)
@@ -180,14 +192,18 @@ static void queries_begin(struct queries *q, const float *from, int64_t stride, 
     }
 }
 
-static void queries_end(const struct queries *q, int64_t D, float *out, int64_t out_row, float *lse, int64_t lse_row)
+static void queries_end(const struct queries *q, int64_t D, float *out, int64_t out_row, float *lse,
+                        int64_t lse_row)
 {
+    float log_sum[TILE];
+    for (int i = 0; i < TILE; i++)
+        log_sum[i] = q->m[i] + hb_logf(q->l[i]);
     for (int64_t i = q->lo; i < q->hi; i++) {
         const float *o = q->o + i * row_stride(D);
         float l = q->l[i], *row = out + (i - q->lo) * out_row;
         for (int64_t d = 0; d < D; d++)
             row[d] = l == 0.0f ? 0.0f : o[d] / l + 0.0f;
-        lse[(i - q->lo) * lse_row] = q->m[i] + hb_logf(l);
+        lse[(i - q->lo) * lse_row] = log_sum[i];
     }
 }
 
@@ -210,24 +226,31 @@ static void forward_block(const struct hb_attention_forward_args *args, const st
         t->index = index;
         t->lo = larger(begin - index * TILE, 0);
         t->hi = smaller(end - index * TILE, TILE);
-        queries_begin(t, q + (index * TILE + t->lo - begin) * H * D, H * D, D);
+        t->row = index * TILE + t->lo - begin;
+        queries_begin(t, q + t->row * H * D, H * D, D);
     }
     int64_t next_head = ((h + 1) / (H / G) - g) * D;
     for (int64_t kt = 0; kt <= last; kt++) {
         int64_t at = kt * TILE * G * D, next = kt < last ? at + TILE * G * D : next_head;
-        int64_t keys = smaller(end - kt * TILE, TILE);
-        tile_copy(k + at, G * D, keys, D, w->k, row_stride(D));
-        tile_copy(v + at, G * D, keys, D, w->v, row_stride(D));
-        struct ahead next_k = {k + next, G * D, TILE, D}, next_v = {v + next, G * D, TILE, D};
-        for (int64_t t = tiles - 1; t >= 0; t--)
-            if (kt <= w->tile[t].index) {
-                forward_tile(&w->tile[t], w, D, args->scale, kt == w->tile[t].index, &next_k, &next_v);
-                next_k.rows = next_v.rows = 0;
-            }
+        int64_t next_keys = smaller(kt < last ? end - (kt + 1) * TILE : end, TILE);
+        tile_copy(k + at, G * D, smaller(end - kt * TILE, TILE), D, w->k, row_stride(D));
+        tile_copy(v + at, G * D, smaller(end - kt * TILE, TILE), D, w->v, row_stride(D));
+        struct ahead ahead[4] = {{k + next, G * D, next_keys, D}, {v + next, G * D, next_keys, D}};
+        for (int64_t i = tiles - 1; i >= 0; i--) {
+            const struct queries *t = &w->tile[i];
+            bool diagonal = kt == t->index;
+            if (kt > t->index)
+                continue;
+            /* When a tile is done: its rows of out, and of the next head's q. */
+            ahead[2] = (struct ahead){out + t->row * H * D, H * D, diagonal ? t->hi - t->lo : 0, D};
+            ahead[3] = (struct ahead){q + t->row * H * D + D, H * D, diagonal ? t->hi - t->lo : 0, D};
+            forward_tile(&w->tile[i], w, D, args->scale, diagonal, ahead);
+            ahead[0].rows = ahead[1].rows = 0;
+        }
     }
-    for (int64_t t = 0; t < tiles; t++) {
-        int64_t at = w->tile[t].index * TILE + w->tile[t].lo - begin;
-        queries_end(&w->tile[t], D, out + at * H * D, H * D, lse + at * H, H);
+    for (int64_t i = 0; i < tiles; i++) {
+        int64_t row_i = w->tile[i].row;
+        queries_end(&w->tile[i], D, out + row_i * H * D, H * D, lse + row_i * H, H);
     }
 }
 

@@ -19,15 +19,15 @@
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
-/* The queries packed for the whole call. Rows of a segment are padded to whole
- * registers; tile i of segment t begins at row[t] + 64 i. */
+/* The queries packed for the whole call (2 n H D floats). Rows of a segment are
+ * padded to whole registers; tile i of segment t begins at row[t] + 64 i. */
 struct packed {
-    int64_t rows;   /* of all segments */
-    int64_t *row;   /* [segments] */
-    int64_t *tile;  /* [segments] number of the segment's first tile */
-    float *qt, *dot; /* per tile [H,D,its rows]: Q^T, dO^T */
-    float *delta;   /* [H,rows] dot(dO, O) */
-    float *shift;   /* [H,rows] what is taken off a score: lse, or 0 for -inf */
+    int64_t rows;     /* of all segments */
+    int64_t *row;     /* [segments] */
+    int64_t *tile;    /* [segments] number of the segment's first tile */
+    float *qt, *dot;  /* per tile [H] panels of Q^T, dO^T */
+    float *delta;     /* [H,rows] dot(dO, O) */
+    float *shift;     /* [H,rows] what is taken off a score: lse, or 0 for -inf */
     atomic_int *turn; /* [tiles,H] the key tile that may add to dQ next */
 };
 
@@ -63,8 +63,8 @@ static struct scratch scratch_in(char **at, size_t *used, int64_t D)
     return w;
 }
 
-static struct packed packed_in(char **at, size_t *used, int64_t segments, int64_t rows, int64_t tiles, int64_t H,
-                               int64_t D)
+static struct packed packed_in(char **at, size_t *used, int64_t segments, int64_t rows, int64_t tiles,
+                               int64_t H, int64_t D)
 {
     struct packed p = {.rows = rows};
     p.row = take(at, used, (size_t)segments * sizeof *p.row);
@@ -79,16 +79,16 @@ static struct packed packed_in(char **at, size_t *used, int64_t segments, int64_
 
 /* A tile of queries of one head. */
 struct queries {
-    int64_t index, count;     /* positions 64 index .. 64 index + count - 1 of the segment */
-    int64_t row;              /* of q */
-    int64_t columns;          /* count in whole registers */
-    float *qt, *dot;          /* [D,columns] */
-    float *delta, *shift;     /* [columns] */
+    int64_t index, count; /* positions 64 index .. 64 index + count - 1 of the segment */
+    int64_t row;          /* of q */
+    int64_t columns;      /* count in whole registers */
+    float *qt, *dot;      /* panels */
+    float *delta, *shift; /* [columns] */
     atomic_int *turn;
 };
 
-static struct queries queries_at(const struct packed *p, const struct segment *s, int32_t segment, int64_t index,
-                                 int64_t h, int64_t H, int64_t D)
+static struct queries queries_at(const struct packed *p, const struct segment *s, int32_t segment,
+                                 int64_t index, int64_t h, int64_t H, int64_t D)
 {
     int64_t count = smaller(TILE, s->length - index * TILE), columns = whole(count);
     int64_t row = p->row[segment] + index * TILE;
@@ -122,23 +122,23 @@ static void pack(const struct hb_attention_backward_args *args, const struct pac
     atomic_init(q.turn, 0);
 }
 
-INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t begin, int64_t end,
-                              bool diagonal, float *out)
+INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t begin,
+                              int64_t end, bool diagonal, float *out)
 {
     vec acc[ROWS][2];
     key_rows(acc, n, a, b, stride, begin, end, diagonal);
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
-        for (int c = 0; c < n; c++) {
-            float *at = out + r * stride + c * VEC_WIDTH;
-            vec_store(at, vec_add(vec_load(at), acc[r][c]));
-        }
+    for (int c = 0; c < n; c++) {
+        float *at = out + r * stride + c * VEC_WIDTH;
+        vec_store(at, vec_add(vec_load(at), acc[r][c]));
+    }
 }
 
 /* dV += P^T dO; dK += dS^T Q */
-static void key_gradient(const float *a, const float *b, int64_t D, int64_t keys, int64_t queries, bool diagonal,
-                         float *out)
+static void key_gradient(const float *a, const float *b, int64_t D, int64_t keys, int64_t queries,
+                         bool diagonal, float *out)
 {
     int64_t stride = row_stride(D);
     for (int64_t c = 0; c < D; c += PANEL)
@@ -152,20 +152,21 @@ static void key_gradient(const float *a, const float *b, int64_t D, int64_t keys
         }
 }
 
-INLINE void query_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t common, bool diagonal,
-                                float *out)
+INLINE void query_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t common,
+                                bool diagonal, float *out)
 {
     vec acc[ROWS][2];
     query_rows(acc, n, a, b, stride, common, diagonal);
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
-        for (int c = 0; c < n; c++)
-            vec_store(out + r * stride + c * VEC_WIDTH, acc[r][c]);
+    for (int c = 0; c < n; c++)
+        vec_store(out + r * stride + c * VEC_WIDTH, acc[r][c]);
 }
 
 /* dQ of this tile of keys = dS K */
-static void query_gradient(const float *a, const float *b, int64_t D, int64_t queries, bool diagonal, float *out)
+static void query_gradient(const float *a, const float *b, int64_t D, int64_t queries, bool diagonal,
+                           float *out)
 {
     int64_t stride = row_stride(D);
     for (int64_t c = 0; c < D; c += PANEL)
@@ -201,19 +202,19 @@ static void hand_on(const struct queries *q, int64_t kt, const float *tile, int6
     atomic_store_explicit(q->turn, (int)kt + 1, memory_order_release);
 }
 
-/* Scores to P, dP to dS, of one key and `count` queries. */
+/* Scores to P, dP to dS, of one key and `count` queries, a multiple of the register's width. */
 static void probabilities(float *restrict p, float *restrict ds, const float *restrict shift,
                           const float *restrict delta, int64_t count)
 {
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count / VEC_WIDTH * VEC_WIDTH; i++) {
         p[i] = hb_expf(p[i] - shift[i]);
         ds[i] = p[i] * (ds[i] - delta[i]);
     }
 }
 
 /* Query head h's part of the gradients of key tile kt, and the tile's part of dQ. */
-static void backward_tile(const struct queries *q, int64_t kt, int64_t count, int64_t D, float scale, float *dq,
-                          int64_t dq_stride, const struct ahead ahead[2], struct scratch *w)
+static void backward_tile(const struct queries *q, int64_t kt, int64_t count, int64_t D, float scale,
+                          float *dq, int64_t dq_stride, const struct ahead ahead[2], struct scratch *w)
 {
     struct keys *keys = &w->tile[kt % TILES];
     bool diagonal = kt == q->index;
@@ -237,6 +238,9 @@ static void backward_piece(const struct hb_attention_backward_args *args, const 
     struct segment s = segment_at(&args->q_begin, &args->k_begin, piece->segment);
     int64_t first = (int64_t)piece->index * TILES, end = smaller(first + TILES, (s.length + TILE - 1) / TILE);
     int64_t at = ((s.k_row + first * TILE) * G + g) * D;
+    /* A segment that is one piece is packed where it is used, not by all threads beforehand. */
+    for (int64_t i = 0; s.length <= BLOCK && i < (H / G) * end; i++)
+        pack(args, packed, piece->segment, i % end, g * (H / G) + i / end);
     for (int64_t kt = first; kt < end; kt++) {
         struct keys *keys = &w->tile[kt % TILES];
         int64_t count = smaller(TILE, s.length - kt * TILE), from = at + (kt - first) * TILE * G * D;
@@ -249,9 +253,11 @@ static void backward_piece(const struct hb_attention_backward_args *args, const 
         for (int64_t index = first; index * TILE < s.length; index++) {
             struct queries q = queries_at(packed, &s, piece->segment, index, h, H, D);
             int64_t row = (q.row * H + h) * D;
-            const float *q_rows = (const float *)args->q.data + row, *dout_rows = (const float *)args->dout.data + row;
+            const float *q_rows = (const float *)args->q.data + row,
+                        *dout_rows = (const float *)args->dout.data + row;
             float *dq_rows = (float *)args->dq.data + row;
             int64_t next = TILE * H * D, next_count = smaller(TILE, s.length - (index + 1) * TILE);
+            /* Beside the first tile of keys: rows of dq, soon of use, and of the next queries. */
             struct ahead ahead[TILES][2] = {
                 {{dq_rows, H * D, q.count, D}, {q_rows + next, H * D, next_count, D}},
                 {{dout_rows + next, H * D, next_count, D}, {0}},
@@ -265,7 +271,8 @@ static void backward_piece(const struct hb_attention_backward_args *args, const 
     for (int64_t j = 0; first * TILE + j < smaller(s.length, end * TILE); j++) {
         const struct keys *keys = &w->tile[j / TILE];
         const float *dk = keys->dk + j % TILE * stride, *dv = keys->dv + j % TILE * stride;
-        float *to_dk = (float *)args->dk.data + at + j * G * D, *to_dv = (float *)args->dv.data + at + j * G * D;
+        float *to_dk = (float *)args->dk.data + at + j * G * D,
+              *to_dv = (float *)args->dv.data + at + j * G * D;
         for (int64_t d = 0; d < D; d++) {
             to_dk[d] = args->scale * dk[d] + 0.0f;
             to_dv[d] = dv[d] + 0.0f;
@@ -288,7 +295,8 @@ static void clear_rest(const struct hb_attention_backward_args *args)
     }
 }
 
-hb_status HB_CPU(attention_backward)(struct hb_context *context, const struct hb_attention_backward_args *args)
+hb_status HB_CPU(attention_backward)(struct hb_context *context,
+                                     const struct hb_attention_backward_args *args)
 {
     int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2];
     struct plan plan = plan_of(&args->q_begin, &args->k_begin, BLOCK);
@@ -332,7 +340,10 @@ hb_status HB_CPU(attention_backward)(struct hb_context *context, const struct hb
         for (int64_t i = 0; i < plan.pieces * H; i++) {
             const struct piece *piece = &plan.piece[i / H];
             int64_t length = segment_at(&args->q_begin, &args->k_begin, piece->segment).length;
-            for (int64_t t = (int64_t)piece->index * TILES; t < (piece->index + 1) * TILES && t * TILE < length; t++)
+            if (length <= BLOCK)
+                continue;
+            for (int64_t t = (int64_t)piece->index * TILES;
+                 t < (piece->index + 1) * TILES && t * TILE < length; t++)
                 pack(args, &packed, piece->segment, t, i % H);
         }
         /* Not an OpenMP loop: waiting for one's turn relies on the order in which pieces are taken. */

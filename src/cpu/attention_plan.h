@@ -17,7 +17,8 @@ struct segment {
     int64_t length; /* keys stand at 0 .. length - 1 */
 };
 
-static inline struct segment segment_at(const struct hb_tensor *q_begin, const struct hb_tensor *k_begin, int64_t s)
+static inline struct segment segment_at(const struct hb_tensor *q_begin, const struct hb_tensor *k_begin,
+                                        int64_t s)
 {
     const int32_t *q = (const int32_t *)q_begin->data + s, *k = (const int32_t *)k_begin->data + s;
     int64_t length = k[1] - k[0];
@@ -38,7 +39,8 @@ struct plan {
     int64_t *start;      /* [indices + 1] for sorting */
 };
 
-static inline struct plan plan_of(const struct hb_tensor *q_begin, const struct hb_tensor *k_begin, int64_t unit)
+static inline struct plan plan_of(const struct hb_tensor *q_begin, const struct hb_tensor *k_begin,
+                                  int64_t unit)
 {
     struct plan plan = {.segments = q_begin->shape[0] - 1};
     for (int64_t t = 0; t < plan.segments; t++) {

@@ -95,8 +95,8 @@ INLINE void clear(vec acc[ROWS][2])
 }
 
 /* S^T, dP^T: chains of 256 over the head width, chain sums added ascending, times scale. */
-INLINE void score_rows(int n, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t D, float scale,
-                       float *out)
+INLINE void score_rows(int n, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t D,
+                       float scale, float *out)
 {
     for (int64_t begin = 0; begin < D; begin += CHAIN) {
         int64_t end = smaller(D, begin + CHAIN);
@@ -108,11 +108,11 @@ INLINE void score_rows(int n, const float *a, int64_t lda, const float *b, int64
         UNROLL
         for (int r = 0; r < ROWS; r++)
             UNROLL
-            for (int c = 0; c < n; c++) {
-                float *at = out + r * SCORES + c * VEC_WIDTH;
-                vec total = begin == 0 ? acc[r][c] : vec_add(vec_load(at), acc[r][c]);
-                vec_store(at, vec_mul(vec_set1(factor), total));
-            }
+        for (int c = 0; c < n; c++) {
+            float *at = out + r * SCORES + c * VEC_WIDTH;
+            vec total = begin == 0 ? acc[r][c] : vec_add(vec_load(at), acc[r][c]);
+            vec_store(at, vec_mul(vec_set1(factor), total));
+        }
     }
 }
 
@@ -174,8 +174,9 @@ static inline int64_t panel_width(int64_t c, int64_t columns)
 /* Scores of keys 0 .. keys - 1 and the queries of columns [from, to), whole
  * registers. On the diagonal, registers that are masked for all of a group of
  * rows stay as they are. */
-static inline void tile_scores(const float *a, int64_t lda, const float *b, int64_t D, float scale, int64_t keys,
-                               int64_t from, int64_t to, bool diagonal, const struct ahead *ahead, float *out)
+static inline void tile_scores(const float *a, int64_t lda, const float *b, int64_t D, float scale,
+                               int64_t keys, int64_t from, int64_t to, bool diagonal,
+                               const struct ahead *ahead, float *out)
 {
     for (int64_t r = 0; r < keys; r += ROWS) {
         fetch(ahead, r);
@@ -213,7 +214,8 @@ typedef float quad __attribute__((vector_size(16)));
 /* Transposed copy in panels [D][panel_width] of rows that lie `stride` apart: the
  * first becomes column lo, the last hi - 1 of whole(hi) columns. The rest of their
  * registers is zero: numbers like others, at which nobody will look. */
-static inline void tile_transpose(const float *from, int64_t stride, int64_t lo, int64_t hi, int64_t D, float *to)
+static inline void tile_transpose(const float *from, int64_t stride, int64_t lo, int64_t hi, int64_t D,
+                                  float *to)
 {
     static const float zeros[4];
     for (int64_t c = lo / VEC_WIDTH * VEC_WIDTH; c < whole(hi); c += 4) {

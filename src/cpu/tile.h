@@ -46,7 +46,7 @@ struct tile {
     float *out;
     ptrdiff_t out_row;
     enum tile_end end;
-    struct ahead *ahead;
+    struct ahead *ahead; /* [2]: of b and of a */
 };
 
 #define TILE_INLINE static inline __attribute__((always_inline))
@@ -55,7 +55,7 @@ struct tile {
  * unrolls the steps of k so far that it moves registers about. */
 #ifdef __clang__
 #define TILE_UNROLL _Pragma("clang loop unroll(full)")
-#define TILE_PAIRS _Pragma("clang loop unroll_count(2)")
+#define TILE_PAIRS
 #else
 #define TILE_UNROLL _Pragma("GCC unroll 16")
 #define TILE_PAIRS _Pragma("GCC unroll 2")
@@ -93,7 +93,8 @@ TILE_INLINE void tile_chain(int rows, const struct tile *t, ptrdiff_t a_row, ptr
     ptrdiff_t b_step = t->b_step;
     int64_t p = t->depth;
     for (; p >= 4; p -= 4) {
-        ahead_fetch(t->ahead);
+        ahead_fetch(&t->ahead[0]);
+        ahead_fetch(&t->ahead[1]);
         TILE_PAIRS
         for (int u = 0; u < 4; u++) {
             tile_step(rows, a, a_row, b, acc);

@@ -34,6 +34,7 @@ struct hb_carry {
     struct hb_tensor loss_sum;  /* fp64 [1] */
     struct hb_tensor logits;    /* [count, V] for rows from logits_begin on; data NULL: loss */
     int64_t logits_begin;
+    struct hb_choices *choices; /* [MoE layers], or NULL: nobody looks on */
     /* how */
     float loss_factor;       /* scale / labels of the step */
     struct hb_cache *cache;  /* NULL: none */

@@ -85,7 +85,8 @@ hb_status hb_decoder_block(const struct hb_model *model, const struct hb_block *
     HB_TRY_CLEAN(hb_tape_add(tape, x, mixed, &h));
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, h, d->post_norm, (float)model->config.rms_norm_eps, &b));
     if (d->is_moe)
-        HB_TRY_CLEAN(hb_tape_moe(tape, b, &d->moe, &carry->balance, NULL, &ffn));
+        HB_TRY_CLEAN(hb_tape_moe(tape, b, &d->moe, &carry->balance,
+                                 carry->choices ? &carry->choices[d->moe.layer] : NULL, &ffn));
     else
         HB_TRY_CLEAN(dense_ffn(d, tape, b, &ffn));
     HB_TRY_CLEAN(hb_tape_add(tape, h, ffn, &y));

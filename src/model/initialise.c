@@ -6,11 +6,11 @@
 #include "core/philox.h"
 #include "model/model.h"
 
-static void fill(float *out, int64_t count, uint64_t seed, const char *name, float spread)
+static void fill(float *out, int64_t count, uint64_t seed, const char *name, float spread, int threads)
 {
     struct hb_random stream = hb_random_stream(seed, HB_PURPOSE_INIT, 0, hb_hash64_name(name));
     int64_t pairs = (count + 1) / 2;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(threads) if (pairs > 8192)
     for (int64_t p = 0; p < pairs; p++) {
         double x[2];
         hb_random_normal_pair(&stream, (uint64_t)p, x);
@@ -34,7 +34,8 @@ hb_status hb_model_initialise(struct hb_model *model, uint64_t seed)
         for (int64_t g = 0; g < p->groups; g++) {
             char name[2 * HB_PARAM_NAME_MAX];
             if (matrix)
-                fill(values + g * part, part, seed, hb_param_logical_name(p, g, name, sizeof name), spread);
+                fill(values + g * part, part, seed, hb_param_logical_name(p, g, name, sizeof name), spread,
+                     model->context->threads);
         }
         for (int64_t e = 0; e < count && !matrix; e++)
             values[e] = norm ? 1.0f : 0.0f;

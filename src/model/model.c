@@ -276,6 +276,8 @@ hb_status hb_model_forward(const struct hb_model *model, struct hb_tape *tape, s
     hb_status status = HB_OK;
     for (int64_t b = 0; b < model->block_count && status == HB_OK; b++) {
         const struct hb_block *block = &model->blocks[b];
+        tape->place = (struct hb_trace_place){block->name, block->forward == hb_decoder_block ? block->layer : -1};
+        hb_trace_at(model->context, tape->place, "forward");
         status = block->forward(model, block, tape, carry);
         if (status != HB_OK)
             status = hb_fail_in(status, "%s %lld", block->name, (long long)block->layer);

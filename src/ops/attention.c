@@ -20,7 +20,8 @@ static hb_status check(const struct hb_context *context, const char *op, const s
     HB_TRY(hb_check_tensor(context, op, "q_begin", q_begin, HB_ONLY(HB_I32), 1));
     HB_TRY(hb_check_tensor(context, op, "k_begin", k_begin, HB_ONLY(HB_I32), 1));
     if (q_begin->shape[0] < 1)
-        return HB_FAIL(HB_ESHAPE, "%s: q_begin is empty, must have one entry more than there are segments", op);
+        return HB_FAIL(HB_ESHAPE, "%s: q_begin is empty, must have one entry more than there are segments",
+                       op);
     HB_TRY(hb_check_size(op, "k_begin", k_begin, 0, q_begin->shape[0]));
     if (longest < 0)
         return HB_FAIL(HB_EARGUMENT, "%s: longest (%lld) must not be negative", op, (long long)longest);
@@ -68,13 +69,15 @@ hb_status hb_attention_backward(struct hb_context *context, const struct hb_atte
         const char *other;
         const struct hb_tensor *like;
     } rest[] = {
-        {"out", &args->out, "q", &args->q}, {"dout", &args->dout, "q", &args->q}, {"dq", &args->dq, "q", &args->q},
-        {"dk", &args->dk, "k", &args->k},   {"dv", &args->dv, "v", &args->v},
+        {"out", &args->out, "q", &args->q}, {"dout", &args->dout, "q", &args->q},
+        {"dq", &args->dq, "q", &args->q},   {"dk", &args->dk, "k", &args->k},
+        {"dv", &args->dv, "v", &args->v},
     };
     const struct {
         const char *name;
         const struct hb_tensor *t;
-    } inputs[] = {{"q", &args->q}, {"k", &args->k}, {"v", &args->v}, {"out", &args->out}, {"dout", &args->dout}};
+    } inputs[] = {
+        {"q", &args->q}, {"k", &args->k}, {"v", &args->v}, {"out", &args->out}, {"dout", &args->dout}};
     enum { RESULTS = 2, REST = sizeof rest / sizeof *rest, INPUTS = sizeof inputs / sizeof *inputs };
     for (int i = 0; i < REST; i++) {
         HB_TRY(hb_check_tensor(context, op, rest[i].name, rest[i].t, HB_FLOATS, 3));

@@ -13,6 +13,7 @@
 #ifndef HB_OPS_BACKEND_H
 #define HB_OPS_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,7 @@ enum hb_numerics { HB_CANONICAL, HB_FAST };
 
 struct hb_backend;
 struct hb_op_clock;
+struct hb_op_trace;
 
 /* An opened backend. Not for two threads at once. */
 struct hb_context {
@@ -57,6 +59,7 @@ struct hb_context {
     int threads;               /* OpenMP threads of CPU backends, >= 1 */
     void *state;               /* the backend's own: workspace, queue, device */
     struct hb_op_clock *clock; /* NULL, or time per op (ops/clock.h) */
+    struct hb_op_trace *trace; /* NULL, or a digest of every argument (ops/trace.h) */
 };
 
 #define HB_STORAGE(dtype) (1u << (dtype))
@@ -67,6 +70,7 @@ struct hb_backend {
     const char *base;     /* NULL, or the backend whose entries fill the gaps */
     const char *about;    /* one line for `hornbook ops` */
     uint32_t storage;     /* HB_STORAGE bits of the float types its tensors may have */
+    bool unpooled;        /* it wants to see every life of a buffer: nobody keeps one for reuse */
 
     /* life and memory: required */
     hb_status (*open)(struct hb_context *context);

@@ -10,6 +10,7 @@
 
 #include "ops/backend.h"
 #include "ops/clock.h"
+#include "ops/trace.h"
 
 /* Sets of dtypes for hb_check_tensor; HB_FLOATS are the backend's storage types. */
 #define HB_FLOATS 0u
@@ -46,11 +47,17 @@ hb_status hb_missing_op(const struct hb_context *context, const char *op);
     do {                                                                           \
         if (!(context)->backend->op)                                               \
             return hb_missing_op((context), #op);                                  \
-        if (!(context)->clock)                                                     \
+        if (!(context)->clock && !(context)->trace)                                \
             return (context)->backend->op((context), (args));                      \
+        if ((context)->trace)                                                      \
+            HB_TRY(hb_trace_before((context), #op, (args)));                       \
         double hb_start_ = hb_clock_now();                                         \
         hb_status hb_status_ = (context)->backend->op((context), (args));          \
-        hb_op_clock_add((context)->clock, #op, hb_clock_now() - hb_start_, (flops)); \
+        double hb_seconds_ = hb_clock_now() - hb_start_;                           \
+        if ((context)->clock)                                                      \
+            hb_op_clock_add((context)->clock, #op, hb_seconds_, (flops));          \
+        if ((context)->trace && hb_status_ == HB_OK)                               \
+            hb_status_ = hb_trace_after((context), #op, (args));                   \
         return hb_status_;                                                         \
     } while (0)
 

@@ -1,4 +1,5 @@
-/* The table of ops: every entry of struct hb_backend by name. */
+/* The table of ops: every entry of struct hb_backend by name, with what is in
+ * its argument struct. */
 #ifndef HB_OPS_TABLE_H
 #define HB_OPS_TABLE_H
 
@@ -41,14 +42,60 @@
     X(cast)                    \
     X(digest)
 
+/* What an op does with a tensor. */
+enum hb_op_use { HB_READS = 1, HB_WRITES = 2, HB_UPDATES = HB_READS | HB_WRITES };
+
+/* A tensor of an argument struct. */
+struct hb_op_tensor {
+    const char *name; /* of the member */
+    size_t offset;    /* of the member */
+    enum hb_op_use use;
+    /* Offset of the epilogue, 0: none. Under HB_STORE an updated tensor is only written. */
+    size_t epilogue;
+    /* Offset of the flags of its equal parts, 0: none; they may also be left out of
+     * the call. A part whose flag is 0 has no defined content. */
+    size_t present;
+};
+
+/* Anything else in an argument struct. */
+enum hb_op_number_kind {
+    HB_NUMBER_INT,      /* int64_t */
+    HB_NUMBER_FLOAT,    /* float */
+    HB_NUMBER_BOOL,     /* bool */
+    HB_NUMBER_FORM,     /* enum hb_product_form */
+    HB_NUMBER_EPILOGUE, /* enum hb_product_epilogue */
+};
+
+struct hb_op_number {
+    const char *name;
+    size_t offset;
+    enum hb_op_number_kind kind;
+};
+
 struct hb_op_entry {
     const char *name;
     const char *header; /* "rmsnorm": the stem of its header, page and files */
     size_t offset;      /* of its pointer in struct hb_backend */
+    const struct hb_op_tensor *tensors; /* all of them, in the order of the struct */
+    int tensor_count;
+    const struct hb_op_number *numbers; /* likewise */
+    int number_count;
 };
 
 extern const struct hb_op_entry hb_op_table[];
 extern const int hb_op_count;
+
+/* NULL when there is no such op. */
+const struct hb_op_entry *hb_op_find(const char *name);
+
+/* The tensor of a call; data NULL where an optional one was left out. */
+const struct hb_tensor *hb_op_tensor_of(const void *args, const struct hb_op_tensor *t);
+/* A number of a call as text that tells every value from every other: "17",
+ * "0x1.8p-3", "true", "NT". Returns `text`. */
+const char *hb_op_number_text(const void *args, const struct hb_op_number *number, char text[32]);
+
+/* Its use in this call. */
+enum hb_op_use hb_op_use_of(const void *args, const struct hb_op_tensor *t);
 
 bool hb_backend_has(const struct hb_backend *backend, const struct hb_op_entry *entry);
 

@@ -14,10 +14,12 @@ struct head {
     int64_t h, H, g, G, D; /* query head of H, its key/value head of G, head width */
 };
 
-static struct head head_of(const struct hb_tensor *q, const struct hb_tensor *k, const struct hb_tensor *q_begin,
-                           const struct hb_tensor *k_begin, int64_t segment, int64_t h)
+static struct head head_of(const struct hb_tensor *q, const struct hb_tensor *k,
+                           const struct hb_tensor *q_begin, const struct hb_tensor *k_begin, int64_t segment,
+                           int64_t h)
 {
-    const int32_t *qb = (const int32_t *)q_begin->data + segment, *kb = (const int32_t *)k_begin->data + segment;
+    const int32_t *qb = (const int32_t *)q_begin->data + segment,
+                  *kb = (const int32_t *)k_begin->data + segment;
     int64_t H = q->shape[1], G = k->shape[1];
     int64_t length = kb[1] - kb[0];
     return (struct head){.q_row = qb[0],
@@ -88,7 +90,8 @@ static real shift(real maximum)
 }
 
 /* Row of `out` and entry of `lse` for the query at position i; O is workspace [D]. */
-static void forward_row(const struct hb_attention_forward_args *args, const struct head *s, int64_t i, real *O)
+static void forward_row(const struct hb_attention_forward_args *args, const struct head *s, int64_t i,
+                        real *O)
 {
     real m = -(real)INFINITY, l = 0;
     for (int64_t d = 0; d < s->D; d++)
@@ -98,8 +101,8 @@ static void forward_row(const struct hb_attention_forward_args *args, const stru
         real score[TILE], p[TILE] = {0}, lane[32] = {0};
         real highest = m;
         for (int64_t j = 0; j < keys; j++) {
-            score[j] = (real)args->scale *
-                       inner(&args->q, query_at(s, i), &args->k, key_at(s, tile + j), s->D);
+            score[j] =
+                (real)args->scale * inner(&args->q, query_at(s, i), &args->k, key_at(s, tile + j), s->D);
             highest = larger(score[j], highest);
         }
         real a = real_exp(m - shift(highest));
@@ -139,7 +142,8 @@ struct pair {
     real p, ds;
 };
 
-static struct pair pair_of(const struct hb_attention_backward_args *args, const struct head *s, int64_t i, int64_t j)
+static struct pair pair_of(const struct hb_attention_backward_args *args, const struct head *s, int64_t i,
+                           int64_t j)
 {
     int64_t at_q = query_at(s, i), at_k = key_at(s, j);
     real score = (real)args->scale * inner(&args->q, at_q, &args->k, at_k, s->D);
@@ -185,7 +189,8 @@ static void backward_key(const struct hb_attention_backward_args *args, const st
         }
 }
 
-hb_status HB_REF(attention_backward)(struct hb_context *context, const struct hb_attention_backward_args *args)
+hb_status HB_REF(attention_backward)(struct hb_context *context,
+                                     const struct hb_attention_backward_args *args)
 {
     int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2];
     int64_t segments = args->q_begin.shape[0] - 1, longest = 0;
@@ -209,7 +214,7 @@ hb_status HB_REF(attention_backward)(struct hb_context *context, const struct hb
                 for (int64_t i = 0; i < s.length; i++)
                     backward_query(args, &s, i, pair);
             for (int64_t j = 0; j < s.length; j++) {
-                /* Sums start from +0 here; "the first starts it" differs in zeros' signs only, which + 0 ends. */
+                /* From +0: not starting with the first differs in signs of zeros only, which + 0 ends. */
                 for (int64_t d = 0; d < D; d++)
                     dk[d] = dv[d] = 0;
                 for (s.h = g * (H / G); s.h < (g + 1) * (H / G); s.h++)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/tree.h"
+#include "ops/trace.h"
 
 const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size)
 {
@@ -26,6 +27,8 @@ void hb_gradients_release(struct hb_gradients *gradients)
 
 static void drop_node(struct hb_gradients *gradients, struct hb_param_use *use, int index)
 {
+    if (use->nodes[index].buffer)
+        hb_trace_forget(gradients->context, use->nodes[index].buffer->data);
     hb_pool_drop(&gradients->pool, use->nodes[index].buffer);
     hb_pool_drop(&gradients->pool, use->nodes[index].present_buffer);
     use->nodes[index] = use->nodes[--use->node_count];
@@ -105,6 +108,8 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
     }
     int index = use->node_count++;
     use->nodes[index] = node;
+    if (node.buffer) /* the root has its name for good */
+        HB_TRY(hb_trace_call_it(gradients->context, node.buffer->data, "gradient of", param->name));
     *leaf = (struct hb_leaf){
         .out = node_tensor(use, &node), .epilogue = flags ? HB_ADD : HB_STORE, .node = index};
     if (flags) {

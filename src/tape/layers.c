@@ -53,7 +53,7 @@ static hb_status rmsnorm_input(struct hb_tape *tape, struct hb_entry *entry)
     int64_t D = entry->param[0]->value.shape[0], rows = hb_tensor_count(&x->value) / D;
     struct hb_buffer *buffer;
     struct hb_tensor dx;
-    HB_TRY(hb_var_grad_buffer(tape, x, &buffer, &dx));
+    HB_TRY(hb_entry_grad_buffers(tape, entry, &buffer, &dx));
     struct hb_rmsnorm_backward_input_args args = {
         .x = hb_tensor_as_2d(x->value, rows, D),
         .weight = entry->param[0]->value,
@@ -61,8 +61,7 @@ static hb_status rmsnorm_input(struct hb_tape *tape, struct hb_entry *entry)
         .dy = hb_tensor_as_2d(y->grad, rows, D),
         .dx = hb_tensor_as_2d(dx, rows, D),
     };
-    HB_TRY(hb_rmsnorm_backward_input(tape->context, &args));
-    return hb_var_contribute(tape, x, buffer);
+    return hb_entry_contribute(tape, entry, &buffer, hb_rmsnorm_backward_input(tape->context, &args));
 }
 
 static hb_status rmsnorm_weight(struct hb_tape *tape, struct hb_entry *entry)
@@ -124,8 +123,9 @@ static hb_status linears_input(struct hb_tape *tape, struct hb_entry *entry)
 {
     struct hb_buffer *buffer;
     struct hb_tensor dx;
-    HB_TRY(hb_var_grad_buffer(tape, entry->in[0], &buffer, &dx));
-    for (int i = 0; i < entry->out_count; i++) {
+    HB_TRY(hb_entry_grad_buffers(tape, entry, &buffer, &dx));
+    hb_status status = HB_OK;
+    for (int i = 0; i < entry->out_count && status == HB_OK; i++) {
         struct hb_product_args args = {
             .form = HB_PRODUCT_NN,
             .epilogue = i ? HB_CONTINUE : HB_STORE,
@@ -133,9 +133,9 @@ static hb_status linears_input(struct hb_tape *tape, struct hb_entry *entry)
             .b = entry->param[i]->value,
             .out = dx,
         };
-        HB_TRY(hb_product(tape->context, &args));
+        status = hb_product(tape->context, &args);
     }
-    return hb_var_contribute(tape, entry->in[0], buffer);
+    return hb_entry_contribute(tape, entry, &buffer, status);
 }
 
 static hb_status linears_weight(struct hb_tape *tape, struct hb_entry *entry)
@@ -215,16 +215,15 @@ hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, 
 
 static hb_status swiglu_input(struct hb_tape *tape, struct hb_entry *entry)
 {
-    struct hb_var *gate = entry->in[0], *up = entry->in[1];
-    struct hb_buffer *gate_buffer, *up_buffer;
-    struct hb_tensor dgate, dup;
-    HB_TRY(hb_var_grad_buffer(tape, gate, &gate_buffer, &dgate));
-    HB_TRY(hb_var_grad_buffer(tape, up, &up_buffer, &dup));
-    struct hb_swiglu_backward_args args = {
-        .gate = gate->value, .up = up->value, .dout = entry->out[0]->grad, .dgate = dgate, .dup = dup};
-    HB_TRY(hb_swiglu_backward(tape->context, &args));
-    HB_TRY(hb_var_contribute(tape, gate, gate_buffer));
-    return hb_var_contribute(tape, up, up_buffer);
+    struct hb_buffer *buffer[2];
+    struct hb_tensor grad[2];
+    HB_TRY(hb_entry_grad_buffers(tape, entry, buffer, grad));
+    struct hb_swiglu_backward_args args = {.gate = entry->in[0]->value,
+                                           .up = entry->in[1]->value,
+                                           .dout = entry->out[0]->grad,
+                                           .dgate = grad[0],
+                                           .dup = grad[1]};
+    return hb_entry_contribute(tape, entry, buffer, hb_swiglu_backward(tape->context, &args));
 }
 
 static const struct hb_entry_kind swiglu_kind = {"swiglu", swiglu_input, NULL};

@@ -63,8 +63,7 @@ static hb_status attention_input(struct hb_tape *tape, struct hb_entry *entry)
     int64_t D = (int64_t)entry->number[0];
     struct hb_buffer *buffer[3];
     struct hb_tensor grad[3];
-    for (int i = 0; i < 3; i++)
-        HB_TRY(hb_var_grad_buffer(tape, entry->in[i], &buffer[i], &grad[i]));
+    HB_TRY(hb_entry_grad_buffers(tape, entry, buffer, grad));
     struct hb_attention_backward_args args = {
         .q = heads(entry->in[0]->value, D),
         .k = heads(entry->in[1]->value, D),
@@ -80,10 +79,7 @@ static hb_status attention_input(struct hb_tape *tape, struct hb_entry *entry)
         .dk = heads(grad[1], D),
         .dv = heads(grad[2], D),
     };
-    HB_TRY(hb_attention_backward(tape->context, &args));
-    for (int i = 0; i < 3; i++)
-        HB_TRY(hb_var_contribute(tape, entry->in[i], buffer[i]));
-    return HB_OK;
+    return hb_entry_contribute(tape, entry, buffer, hb_attention_backward(tape->context, &args));
 }
 
 static const struct hb_entry_kind attention_kind = {"attention", attention_input, NULL};

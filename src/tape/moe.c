@@ -256,7 +256,7 @@ static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
 static const struct hb_entry_kind moe_kind = {"moe", moe_input, moe_weight};
 
 hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_moe *moe, struct hb_balance *balance,
-                      const struct hb_tensor *index_out, struct hb_var **out)
+                      const struct hb_choices *choices, struct hb_var **out)
 {
     struct work work = {0};
     struct hb_var *y = NULL;
@@ -265,8 +265,10 @@ hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_mo
     HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, x->value.shape, &y));
     HB_TRY_CLEAN(route(tape, x->value, moe, balance, &work));
     HB_TRY_CLEAN(experts(tape, x->value, moe, &work, y->value));
-    if (index_out)
-        HB_TRY_CLEAN(hb_copy(tape->context, *index_out, work.tensor[INDEX]));
+    if (choices && choices->index.data)
+        HB_TRY_CLEAN(hb_copy(tape->context, choices->index, work.tensor[INDEX]));
+    if (choices && choices->weight.data)
+        HB_TRY_CLEAN(hb_copy(tape->context, choices->weight, work.tensor[WEIGHT]));
     HB_TRY_CLEAN(hb_tape_record(tape, &moe_kind, 1, &x, 1, &y, &entry));
     if (entry) {
         entry->extra = moe;

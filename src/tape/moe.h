@@ -43,10 +43,16 @@ struct hb_moe {
     int64_t layer; /* row of the balance statistics */
 };
 
+/* Where a layer's choices are copied for somebody who looks on. */
+struct hb_choices {
+    struct hb_tensor index;  /* i32 [n,K], data NULL: not wanted */
+    struct hb_tensor weight; /* fp32 [n,K], data NULL: not wanted */
+};
+
 /* `balance` and `moe` stay valid until backward; `balance` is complete by then.
- * `index_out` (i32 [n,K], may be NULL) receives the experts chosen. */
+ * `choices` may be NULL. */
 HB_MUST_USE hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_moe *moe,
-                                  struct hb_balance *balance, const struct hb_tensor *index_out,
+                                  struct hb_balance *balance, const struct hb_choices *choices,
                                   struct hb_var **out);
 
 #endif

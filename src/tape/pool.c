@@ -67,6 +67,11 @@ void hb_pool_drop(struct hb_pool *pool, struct hb_buffer *buffer)
     if (!buffer || --buffer->references > 0)
         return;
     pool->in_use -= (int64_t)buffer->bytes;
+    if (pool->context->backend->unpooled) {
+        hb_free(pool->context, buffer->data);
+        free(buffer);
+        return;
+    }
     buffer->next = pool->idle;
     pool->idle = buffer;
 }

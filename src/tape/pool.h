@@ -2,7 +2,8 @@
  *
  * A training step asks for the same sizes again and again. The pool keeps what
  * was released and hands it out for the next request of about that size, so
- * that after the first step nothing is allocated any more. */
+ * that after the first step nothing is allocated any more. (A backend that is
+ * `unpooled` gets everything back at once.) */
 #ifndef HB_TAPE_POOL_H
 #define HB_TAPE_POOL_H
 

@@ -5,7 +5,7 @@
 
 void hb_tape_init(struct hb_tape *tape, struct hb_context *context)
 {
-    *tape = (struct hb_tape){.context = context, .head_elements = HB_HEAD_ELEMENTS};
+    *tape = (struct hb_tape){.context = context, .place = {"", -1}, .head_elements = HB_HEAD_ELEMENTS};
     hb_pool_init(&tape->pool, context, HB_MEMORY_ACTIVATIONS);
 }
 
@@ -71,6 +71,7 @@ static hb_status run_weight(struct hb_tape *tape, struct hb_entry *entry)
     if (entry->weight_done)
         return HB_OK;
     if (entry->kind->backward_weight) {
+        hb_trace_at(tape->context, entry->place, "weight gradient");
         hb_status status = entry->kind->backward_weight(tape, entry);
         if (status != HB_OK)
             return hb_fail_in(status, "%s (weights)", entry->kind->name);
@@ -84,6 +85,7 @@ hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t en
     for (int64_t i = end - 1; i >= begin; i--) {
         struct hb_entry *entry = &tape->entries[i];
         if (!entry->input_done) {
+            hb_trace_at(tape->context, entry->place, "input gradient");
             hb_status status = entry->kind->backward_input(tape, entry);
             if (status != HB_OK)
                 return hb_fail_in(status, "%s (inputs)", entry->kind->name);
@@ -155,7 +157,7 @@ hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry_kind *kind,
         tape->entry_capacity = capacity;
     }
     struct hb_entry *e = &tape->entries[tape->entry_count++];
-    *e = (struct hb_entry){.kind = kind, .in_count = in_count, .out_count = out_count};
+    *e = (struct hb_entry){.kind = kind, .place = tape->place, .in_count = in_count, .out_count = out_count};
     for (int i = 0; i < in_count; i++)
         e->in[i] = hb_var_share(in[i]);
     for (int i = 0; i < out_count; i++)
@@ -175,18 +177,10 @@ hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, str
     return hb_tape_scratch(tape, var->value.dtype, var->value.rank, var->value.shape, buffer, grad);
 }
 
-hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer)
+/* Adds into a buffer that no other variable shares; either of the two may be. */
+static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer)
 {
-    struct hb_tensor mine = var->value;
-    mine.data = buffer->data;
-    if (++var->contributions > 2)
-        return HB_FAIL(HB_EINTERNAL, "a value has more than two consumers; make them one entry of the tape");
-    if (!var->grad_buffer) {
-        var->grad = mine;
-        var->grad_buffer = buffer;
-        return HB_OK;
-    }
-    /* Either buffer may be shared with another variable; add into one that is not. */
+    struct hb_tensor mine = var->value, sum = var->value;
     struct hb_buffer *into;
     if (buffer->references == 1)
         into = hb_buffer_share(buffer);
@@ -194,12 +188,58 @@ hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_
         into = hb_buffer_share(var->grad_buffer);
     else
         HB_TRY(hb_pool_take(&tape->pool, hb_tensor_bytes(&mine), &into));
-    struct hb_tensor sum = mine;
+    mine.data = buffer->data;
     sum.data = into->data;
-    HB_TRY(hb_add(tape->context, &(struct hb_add_args){.a = mine, .b = var->grad, .out = sum}));
-    hb_pool_drop(&tape->pool, buffer);
+    hb_status status = hb_add(tape->context, &(struct hb_add_args){.a = mine, .b = var->grad, .out = sum});
+    if (status != HB_OK) {
+        hb_pool_drop(&tape->pool, into);
+        return status;
+    }
     hb_pool_drop(&tape->pool, var->grad_buffer);
     var->grad_buffer = into;
     var->grad = sum;
     return HB_OK;
+}
+
+hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer)
+{
+    hb_status status = HB_OK;
+    if (++var->contributions > 2) {
+        status = HB_FAIL(HB_EINTERNAL, "a value has more than two consumers; make them one entry of the tape");
+    } else if (!var->grad_buffer) {
+        var->grad = var->value;
+        var->grad.data = buffer->data;
+        var->grad_buffer = buffer;
+        return HB_OK;
+    } else {
+        status = add_gradient(tape, var, buffer);
+    }
+    hb_pool_drop(&tape->pool, buffer);
+    return status;
+}
+
+hb_status hb_entry_grad_buffers(struct hb_tape *tape, const struct hb_entry *entry, struct hb_buffer **buffer,
+                                struct hb_tensor *grad)
+{
+    for (int i = 0; i < entry->in_count; i++) {
+        hb_status status = hb_var_grad_buffer(tape, entry->in[i], &buffer[i], &grad[i]);
+        if (status != HB_OK) {
+            while (i-- > 0)
+                hb_pool_drop(&tape->pool, buffer[i]);
+            return status;
+        }
+    }
+    return HB_OK;
+}
+
+hb_status hb_entry_contribute(struct hb_tape *tape, const struct hb_entry *entry, struct hb_buffer *const *buffer,
+                              hb_status status)
+{
+    for (int i = 0; i < entry->in_count; i++) {
+        if (status == HB_OK)
+            status = hb_var_contribute(tape, entry->in[i], buffer[i]);
+        else
+            hb_pool_drop(&tape->pool, buffer[i]);
+    }
+    return status;
 }

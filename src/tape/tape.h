@@ -14,6 +14,7 @@
 #ifndef HB_TAPE_TAPE_H
 #define HB_TAPE_TAPE_H
 
+#include "ops/trace.h"
 #include "tape/gradients.h"
 
 struct hb_var {
@@ -40,6 +41,7 @@ struct hb_entry_kind {
 
 struct hb_entry {
     const struct hb_entry_kind *kind;
+    struct hb_trace_place place; /* of the block that recorded it */
     struct hb_var *in[HB_ENTRY_VARS_MAX];  /* gradients flow to these; referenced */
     struct hb_var *out[HB_ENTRY_VARS_MAX]; /* from these; referenced */
     struct hb_param *param[HB_ENTRY_VARS_MAX];
@@ -58,6 +60,7 @@ struct hb_tape {
     struct hb_pool pool;
     struct hb_gradients *gradients; /* where weight gradients go; NULL: forward only */
     int64_t microbatch;             /* number of the microbatch in its step */
+    struct hb_trace_place place;    /* the block that runs now, for a trace */
     struct hb_entry *entries;
     int64_t entry_count, entry_capacity;
     int64_t live_vars;     /* for tests: must be 0 after a complete backward */
@@ -94,12 +97,20 @@ HB_MUST_USE hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry
 /* Takes over a reference on `buffer` for the entry's backward. */
 void hb_entry_save(struct hb_entry *entry, struct hb_buffer *buffer);
 
-/* Memory for a gradient contribution to `var`, shaped as its value. The first
- * contribution is written to it with STORE; hb_var_contribute then hands it
- * over, adding it to an earlier one if there is one. */
+/* Memory for a gradient contribution to `var`, shaped as its value. The
+ * contribution is written to it with STORE; hb_var_contribute then takes the
+ * reference over, on failure too, and adds to an earlier one if there is one. */
 HB_MUST_USE hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
                                          struct hb_tensor *grad);
 HB_MUST_USE hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer);
+
+/* The same for all inputs of an entry: memory for each, on failure for none;
+ * then their contribution or, if `status` says that the op failed, the memory's
+ * return. The first failure comes back. */
+HB_MUST_USE hb_status hb_entry_grad_buffers(struct hb_tape *tape, const struct hb_entry *entry,
+                                            struct hb_buffer **buffer, struct hb_tensor *grad);
+HB_MUST_USE hb_status hb_entry_contribute(struct hb_tape *tape, const struct hb_entry *entry,
+                                          struct hb_buffer *const *buffer, hb_status status);
 
 /* Temporary tensors of the pool. */
 HB_MUST_USE hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,

@@ -29,7 +29,7 @@ static size_t kept_bytes(const char *text, size_t size, int64_t keep_steps)
     return kept;
 }
 
-static hb_status trim(const char *path, int64_t keep_steps)
+hb_status hb_metrics_trim(const char *path, int64_t keep_steps)
 {
     char *text;
     size_t size;
@@ -45,7 +45,7 @@ hb_status hb_metrics_open(struct hb_metrics *metrics, const char *run_folder, in
     *metrics = (struct hb_metrics){0};
     snprintf(metrics->path, sizeof metrics->path, "%s/metrics.jsonl", run_folder);
     if (hb_file_exists(metrics->path))
-        HB_TRY(trim(metrics->path, keep_steps));
+        HB_TRY(hb_metrics_trim(metrics->path, keep_steps));
     metrics->lines = fopen(metrics->path, "a");
     if (!metrics->lines)
         return HB_FAIL(HB_EIO, "%s: cannot be opened for writing", metrics->path);

@@ -25,6 +25,10 @@ struct hb_metrics_line {
     double experts_used;    /* share of experts with at least a tenth of the mean load; negative: dense */
 };
 
+/* Keeps the leading lines of a file of JSON lines whose "step" is at most
+ * `keep_steps`; a line cut short by a crash, and all behind it, go. */
+HB_MUST_USE hb_status hb_metrics_trim(const char *path, int64_t keep_steps);
+
 /* Opens RUN/metrics.jsonl for appending; lines after step `keep_steps` (of a
  * run that is resumed from there) are removed first. */
 HB_MUST_USE hb_status hb_metrics_open(struct hb_metrics *metrics, const char *run_folder, int64_t keep_steps,

@@ -164,25 +164,39 @@ hb_status hb_run_config_check_model(struct hb_run_config *config)
     return hb_fail_in(status, "%s: model", hb_yaml_place(config->doc, path));
 }
 
+/* With init_from the model's shape belongs to that folder, not to this file. */
 hb_status hb_run_config_text(const struct hb_run_config *config, char **text)
 {
-    return hb_yaml_emit(fields, FIELDS, config, text);
+    size_t count = 0;
+    while (count < FIELDS && !(config->init_from && strncmp(fields[count].path, "model.", 6) == 0))
+        count++;
+    return hb_yaml_emit(fields, count, config, text);
 }
 
 /* Keys under which a run may be continued differently: they change where and
  * how it is computed and reported, never the bits. */
+static const char *const free_keys[] = {
+    "run_folder", "backend", "threads", "data.held_out", "training.digest_every", "training.evaluate_every",
+    "training.evaluate_samples", "training.checkpoint_every", "training.keep_checkpoints", "training.tensorboard",
+};
+
+bool hb_run_config_is_free(const char *key)
+{
+    for (size_t i = 0; i < sizeof free_keys / sizeof free_keys[0]; i++)
+        if (strcmp(key, free_keys[i]) == 0)
+            return true;
+    return false;
+}
+
 static void copy_free_keys(struct hb_run_config *to, const struct hb_run_config *from)
 {
-    to->run_folder = from->run_folder;
-    to->backend = from->backend;
-    to->threads = from->threads;
-    to->held_out = from->held_out;
-    to->digest_every = from->digest_every;
-    to->evaluate_every = from->evaluate_every;
-    to->evaluate_samples = from->evaluate_samples;
-    to->checkpoint_every = from->checkpoint_every;
-    to->keep_checkpoints = from->keep_checkpoints;
-    to->tensorboard = from->tensorboard;
+    static const size_t sizes[] = {
+        [HB_YAML_INT] = sizeof(int64_t), [HB_YAML_FLOAT] = sizeof(double), [HB_YAML_BOOL] = sizeof(bool),
+        [HB_YAML_STRING] = sizeof(char *), [HB_YAML_ENUM] = sizeof(int), [HB_YAML_NODE] = sizeof(void *),
+    };
+    for (size_t i = 0; i < FIELDS; i++)
+        if (hb_run_config_is_free(fields[i].path))
+            memcpy((char *)to + fields[i].offset, (const char *)from + fields[i].offset, sizes[fields[i].type]);
 }
 
 /* The first line in which two texts differ, cut to the line, of each. */

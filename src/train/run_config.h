@@ -58,6 +58,9 @@ HB_MUST_USE hb_status hb_run_config_text(const struct hb_run_config *config, cha
  * same in every key that changes the bits; the first that differs is named. */
 HB_MUST_USE hb_status hb_run_config_same(const struct hb_run_config *config);
 
+/* "training.steps": may it change while the run goes on, because no bit depends on it? */
+bool hb_run_config_is_free(const char *key);
+
 /* Optimizer settings out of it. */
 struct hb_optimizer_config hb_run_config_optimizer(const struct hb_run_config *config);
 

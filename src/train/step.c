@@ -74,6 +74,7 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
 {
     struct hb_model *model = s->model;
     hb_tape_begin(&s->tape, &s->gradients, m);
+    hb_trace_microbatch(s->context, m);
     HB_TRY(hb_carry_load(&s->carry, batch, model->cosine, model->sine));
     HB_TRY(hb_model_forward(model, &s->tape, &s->carry));
     HB_TRY(keep(s, m));
@@ -160,7 +161,10 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
             return hb_fail_in(status, "microbatch %lld", (long long)m);
         }
     }
+    hb_trace_microbatch(s->context, -1);
+    hb_trace_at(s->context, (struct hb_trace_place){"gradients", -1}, "fold");
     HB_TRY(hb_gradients_close(&s->gradients, model->params, model->param_count));
+    hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
     HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));
     HB_TRY(report_losses(s, batches, M, report));
     /* A skipped update made no hashes: take them from the parameters. */

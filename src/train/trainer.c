@@ -144,6 +144,7 @@ static hb_status start_weights(struct hb_trainer *t, bool resume)
                             : hb_model_initialise(t->model, (uint64_t)c->seed);
     }
     struct hb_run_state state;
+    HB_TRY(hb_run_config_same(c));
     HB_TRY(hb_checkpoint_load(checkpoint, t->model, &t->optimizer, &state));
     t->attempted = state.attempted;
     t->tokens = state.tokens;
@@ -164,8 +165,6 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
     HB_TRY(open_model_config(t));
     HB_TRY(open_data(t));
     HB_TRY(open_model(t));
-    if (resume)
-        HB_TRY(hb_run_config_same(c));
     HB_TRY(start_weights(t, resume));
     HB_TRY(write_config(t));
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
@@ -195,6 +194,7 @@ void hb_trainer_destroy(struct hb_trainer *t)
     if (!t)
         return;
     hb_metrics_close(&t->metrics);
+    hb_run_trace_destroy(t->trace);
     hb_batches_release(&t->batches);
     hb_stepper_release(&t->stepper);
     hb_optimizer_release(&t->optimizer);
@@ -206,6 +206,11 @@ void hb_trainer_destroy(struct hb_trainer *t)
     if (t->lock >= 0)
         hb_lock_release(t->lock);
     free(t);
+}
+
+hb_status hb_trainer_trace(struct hb_trainer *t, const struct hb_trace_request *request)
+{
+    return hb_run_trace_create(t->config->run_folder, t->attempted, request, t->model, &t->trace);
 }
 
 /* --- running --- */
@@ -280,7 +285,9 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     struct hb_step_report report;
     double start = hb_clock_now();
     HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted));
+    hb_run_trace_begin(t->trace, t->attempted + 1);
     HB_TRY(hb_step(&t->stepper, t->batches.batch, c->accumulate, 1, due(t->attempted + 1, c->digest_every), &report));
+    HB_TRY(hb_run_trace_end(t->trace));
     *seconds = hb_clock_now() - start;
     t->attempted++;
     t->tokens += report.tokens;

@@ -18,6 +18,7 @@
 #include "train/batches.h"
 #include "train/metrics.h"
 #include "train/run_config.h"
+#include "train/run_trace.h"
 #include "train/step.h"
 
 struct hb_trainer {
@@ -31,6 +32,7 @@ struct hb_trainer {
     struct hb_stepper stepper;
     struct hb_batches batches;
     struct hb_metrics metrics;
+    struct hb_run_trace *trace; /* NULL: none */
     int64_t attempted, tokens; /* steps and tokens so far */
     int64_t resumed_from;      /* step of the checkpoint, 0: fresh */
     int64_t saved_at;          /* step of the last checkpoint, -1: none */
@@ -43,6 +45,9 @@ struct hb_trainer {
  * it a folder that holds a run is refused. */
 HB_MUST_USE hb_status hb_trainer_create(struct hb_run_config *config, bool resume, struct hb_trainer **out);
 void hb_trainer_destroy(struct hb_trainer *trainer);
+
+/* Before run: traces some of the steps (train/run_trace.h). */
+HB_MUST_USE hb_status hb_trainer_trace(struct hb_trainer *trainer, const struct hb_trace_request *request);
 
 /* Returns after the last step or, with a checkpoint saved, soon after *stop
  * became nonzero; trainer->attempted says which. Progress goes to core/log.h. */

@@ -5,9 +5,17 @@ set -eu
 root=$(mktemp -d "${TMPDIR:-/tmp}/hornbook-install.XXXXXX")
 trap 'rm -rf "$root"' EXIT
 
-make -s -C "$HB_BUILDDIR" install prefix="$root" >"$root/log" 2>&1 || { cat "$root/log"; exit 1; }
-[ -s "$root/share/man/man1/hornbook.1" ] || { echo "no manual page"; exit 1; }
-"$root/bin/hornbook" --version
+make -s -C "$HB_BUILDDIR" install DESTDIR="$root" >"$root/log" 2>&1 || { cat "$root/log"; exit 1; }
+there() { # NAME: where it was installed
+    find "$root" -name "$1" | head -n 1 | grep . || { echo "$1 was not installed" >&2; exit 1; }
+}
+program=$(find "$root" -name hornbook -type f | head -n 1)
+library=$(dirname "$(there 'libhornbook.so*')")
+pc=$(there hornbook.pc)
+headers=$(dirname "$(there hornbook.h)")
+there hornbook.1 >"$root/log"
+# The library is not where the program was told to look for it.
+LD_LIBRARY_PATH=$library "$program" --version
 
 cat >"$root/stranger.c" <<'END'
 #include <hornbook/hornbook.h>
@@ -45,15 +53,16 @@ int main(void)
     return memcmp(ref, cpu, sizeof ref) != 0;
 }
 END
-PKG_CONFIG_PATH="$root/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
-export PKG_CONFIG_PATH
+PKG_CONFIG_PATH=$(dirname "$pc")${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+PKG_CONFIG_SYSROOT_DIR=$root
+export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR
 # The test's flags and compiler are those of the build (a sanitizer needs its own library).
 ${HB_CC:-cc} -std=c11 -Wall -Wextra -Werror $(pkg-config --cflags hornbook) ${HB_TEST_CFLAGS:-} \
-    -o "$root/stranger" "$root/stranger.c" $(pkg-config --libs hornbook) -Wl,-rpath,"$root/lib"
+    -o "$root/stranger" "$root/stranger.c" $(pkg-config --libs hornbook) -Wl,-rpath,"$library"
 "$root/stranger"
 
 # Every public header stands by itself.
-(cd "$root/include/hornbook" && find . -name '*.h' | sed 's,^\./,,') | while read -r header; do
+(cd "$headers" && find . -name '*.h' | sed 's,^\./,,') | while read -r header; do
     printf '#include "%s"\n' "$header" >"$root/alone.c"
     ${HB_CC:-cc} -std=c11 -Wall -Wextra -Werror $(pkg-config --cflags hornbook) -fsyntax-only "$root/alone.c" ||
         { echo "$header does not stand by itself"; exit 1; }

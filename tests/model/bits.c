@@ -6,6 +6,7 @@
 
 #include "cpu/select.h"
 #include "ref/backend.h"
+#include "strict/strict.h"
 
 enum { STEPS = 3 };
 
@@ -65,6 +66,14 @@ static void test_everywhere(void **state)
                 train(i, levels[l].backend, threads[t], &cpu);
                 assert_same(label, &ref, &cpu);
             }
+        for (int t = 1; t <= 2; t++) {
+            const struct hb_backend *strict;
+            char label[120];
+            TH_OK(hb_strict_select(&strict));
+            snprintf(label, sizeof label, "%s on strict with %d threads", run_shapes[i].name, t);
+            train(i, strict, t, &cpu);
+            assert_same(label, &ref, &cpu);
+        }
     }
 }
 

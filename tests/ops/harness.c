@@ -5,6 +5,7 @@
 
 #include "cpu/select.h"
 #include "ref/backend.h"
+#include "strict/strict.h"
 
 void th_ok(hb_status status, const char *what, const char *file, int line)
 {
@@ -235,6 +236,20 @@ void th_assert_same_bits(const char *label, const struct th_outputs *expected, c
     }
 }
 
+/* One run on a subject against what `ref` gave. */
+static void compare(const char *label, const struct hb_backend *backend, int threads, th_run run, const void *data,
+                    const struct th_outputs *expected)
+{
+    struct hb_context context;
+    struct th_outputs got = {0};
+    TH_OK(hb_context_open(backend, HB_CANONICAL, threads, &context));
+    run(&context, data, &got);
+    TH_OK(hb_sync(&context));
+    hb_context_close(&context);
+    th_assert_same_bits(label, expected, &got);
+    th_outputs_release(&got);
+}
+
 void th_same_bits_everywhere(const char *label, th_run run, const void *data)
 {
     static const int threads[] = {1, 2, 3, 5};
@@ -243,19 +258,20 @@ void th_same_bits_everywhere(const char *label, th_run run, const void *data)
     TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
     run(&context, data, &expected);
     hb_context_close(&context);
+    char name[160];
     const struct hb_cpu_level *levels;
     int count = hb_cpu_levels(&levels);
     for (int l = 0; l < count; l++)
         for (size_t t = 0; levels[l].usable && t < sizeof threads / sizeof *threads; t++) {
-            struct th_outputs got = {0};
-            char name[160];
             snprintf(name, sizeof name, "%s, cpu %s, %d threads", label, levels[l].name, threads[t]);
-            TH_OK(hb_context_open(levels[l].backend, HB_CANONICAL, threads[t], &context));
-            run(&context, data, &got);
-            hb_context_close(&context);
-            th_assert_same_bits(name, &expected, &got);
-            th_outputs_release(&got);
+            compare(name, levels[l].backend, threads[t], run, data, &expected);
         }
+    const struct hb_backend *strict;
+    TH_OK(hb_strict_select(&strict));
+    for (int t = 1; t <= 2; t++) {
+        snprintf(name, sizeof name, "%s, strict, %d threads", label, t);
+        compare(name, strict, t, run, data, &expected);
+    }
     th_outputs_release(&expected);
 }
 

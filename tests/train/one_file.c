@@ -149,8 +149,15 @@ static void test_cpu(void **state)
         same_digests("cpu", threads);
 }
 
+static void test_strict(void **state)
+{
+    (void)state;
+    same_digests("strict", 2);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu),
+                                       cmocka_unit_test(test_strict)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,97 @@
+/* A trace: the place and the digest of every tensor of every call of an op, so
+ * that two runs can be compared call by call (docs/diff.md).
+ *
+ * When a context carries a trace, every call through src/ops appends a line of
+ * JSON to it:
+ *     {"step": 3, "call": 57, "microbatch": 1, "block": "decoder 0", "pass": "forward", "op": "product",
+ *      "with": {"form": "NT", "epilogue": "STORE"},
+ *      "in": {"a": ["f32[37,40]", "0123456789abcdef"], "b": [..., ..., "weights of lm_head.weight"]},
+ *      "out": {"out": [...]}}
+ * A digest is XXH3-64 of the little-endian values, every NaN taken as the one of
+ * core/dtype.h, parts that are flagged absent as zeros; "in" is before the call,
+ * "out" after it. Where the bits are canonical, the lines do not depend on
+ * backend, threads or memory. */
+#ifndef HB_OPS_TRACE_H
+#define HB_OPS_TRACE_H
+
+#include <stdio.h>
+
+#include "ops/backend.h"
+#include "ops/table.h"
+
+/* Where in the model a call belongs; layer -1: none. */
+struct hb_trace_place {
+    const char *block;
+    int64_t layer;
+};
+
+/* A tensor kept on the host. */
+struct hb_trace_value {
+    char name[48];           /* "in.x" */
+    struct hb_tensor tensor; /* home NULL; data malloc'd */
+};
+
+struct hb_trace_name {
+    const void *data; /* NULL: a free entry */
+    const char *what; /* "weights of" */
+    char *name;       /* owned */
+};
+
+enum { HB_TRACE_VALUES_MAX = 32 };
+
+struct hb_op_trace {
+    FILE *out;
+    char path[4096];
+    /* the next call's place */
+    int64_t step, call, microbatch; /* microbatch -1: none */
+    struct hb_trace_place place;
+    const char *pass; /* "forward", "input gradient", "weight gradient", "fold", "update" */
+    /* memory that has a name */
+    struct hb_trace_name *names;
+    int64_t name_count, name_capacity;
+    /* keeping the tensors themselves */
+    char values_folder[4096];
+    int64_t values_step, values_call;                  /* step -1: none; call -1: all of the step */
+    struct hb_trace_value values[HB_TRACE_VALUES_MAX]; /* of the current call */
+    int value_count;
+};
+
+/* Appends to the file at `path`. Values, if asked for afterwards, go to files
+ * step-00000003-call-000057.safetensors in `values_folder`: tensors "in.a", "out.out", ... */
+HB_MUST_USE hb_status hb_trace_open(struct hb_op_trace *trace, const char *path, const char *values_folder);
+/* HB_EIO when not everything could be written. */
+HB_MUST_USE hb_status hb_trace_flush(struct hb_op_trace *trace);
+void hb_trace_close(struct hb_op_trace *trace);
+
+/* Counts calls from 0 again. */
+void hb_trace_begin_step(struct hb_op_trace *trace, int64_t step);
+
+/* The name of a values file, without its folder. */
+void hb_trace_values_name(int64_t step, int64_t call, char text[64]);
+
+/* All these do nothing on a context without a trace. */
+static inline void hb_trace_microbatch(struct hb_context *context, int64_t microbatch)
+{
+    if (context->trace)
+        context->trace->microbatch = microbatch;
+}
+
+static inline void hb_trace_at(struct hb_context *context, struct hb_trace_place place, const char *pass)
+{
+    if (context->trace) {
+        context->trace->place = place;
+        context->trace->pass = pass;
+    }
+}
+
+/* The memory at `data` gets a name ("weights of", "lm_head.weight"), in place of an
+ * older one; `what` must outlive the trace. NULL for `data` is allowed. */
+HB_MUST_USE hb_status hb_trace_call_it(struct hb_context *context, const void *data, const char *what,
+                                       const char *name);
+void hb_trace_forget(struct hb_context *context, const void *data);
+
+/* Around a call; only with a trace. */
+HB_MUST_USE hb_status hb_trace_before(struct hb_context *context, const char *op, const void *args);
+HB_MUST_USE hb_status hb_trace_after(struct hb_context *context, const char *op, const void *args);
+
+#endif

@@ -1,0 +1,10 @@
+#!/bin/sh
+# The golden cases are those of the manifest, to the byte, and no others.
+set -eu
+cd "${HB_SRCDIR:-.}/golden"
+sha256sum -c --quiet MANIFEST.sha256
+listed=$(wc -l < MANIFEST.sha256)
+there=$(ls ops | wc -l)
+[ "$listed" -eq "$there" ] || { echo "golden/ops has $there files, the manifest lists $listed" >&2; exit 1; }
+bytes=$(cat ops/* onnx/* | wc -c)
+[ "$bytes" -lt 10000000 ] || { echo "golden has $bytes bytes, must stay below 10 MB" >&2; exit 1; }
