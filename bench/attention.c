@@ -5,6 +5,7 @@
  * GFLOP/s count the visible pairs only (half the square), forward 4 D and
  * backward 10 D a pair. The best call counts, because on a shared machine every
  * disturbance only adds time. */
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

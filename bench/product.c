@@ -1,7 +1,7 @@
 /* Speed of products: canonical (this library's kernels) against fast (OpenBLAS)
  * in one run, with the FMA peak measured beside them.
  *
- *   bench-product [--threads N] [--quick]
+ *   bench-product [--threads N] [--quick]     (default: on 1 thread, then on all processors)
  *
  * The two take turns, several calls each; the best call of each counts, because
  * on a shared machine every disturbance only adds time. */
@@ -175,6 +175,22 @@ static void experts(struct bench *bench, bool quick)
     summary(bench, "experts of 4 rows and more");
 }
 
+static void run(int threads, bool quick)
+{
+    const struct hb_backend *backend;
+    must(hb_cpu_select(&backend));
+    struct bench bench = {.rounds = quick ? 2 : ROUNDS};
+    must(hb_context_open(backend, HB_CANONICAL, threads, &bench.canonical));
+    must(hb_context_open(backend, HB_FAST, threads, &bench.fast));
+    bench.peak = hb_peak_gflops(bench.canonical.threads);
+    printf("FMA peak on %d threads: %.0f GFLOP/s\n", bench.canonical.threads, bench.peak);
+    printf("%-24s %s %7s %9s %9s %7s %8s\n", "m x n x k", "form", "threads", "GF/s", "OpenBLAS", "ratio", "of peak");
+    dense(&bench, quick);
+    experts(&bench, quick);
+    hb_context_close(&bench.fast);
+    hb_context_close(&bench.canonical);
+}
+
 int main(int argc, char **argv)
 {
     int threads = 0;
@@ -188,17 +204,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "usage: %s [--threads N] [--quick]\n", argv[0]);
             return 2;
         }
-    const struct hb_backend *backend;
-    must(hb_cpu_select(&backend));
-    struct bench bench = {.rounds = quick ? 2 : ROUNDS};
-    must(hb_context_open(backend, HB_CANONICAL, threads, &bench.canonical));
-    must(hb_context_open(backend, HB_FAST, threads, &bench.fast));
-    bench.peak = hb_peak_gflops(bench.canonical.threads);
-    printf("FMA peak on %d threads: %.0f GFLOP/s\n", bench.canonical.threads, bench.peak);
-    printf("%-24s %s %7s %9s %9s %7s %8s\n", "m x n x k", "form", "threads", "GF/s", "OpenBLAS", "ratio", "of peak");
-    dense(&bench, quick);
-    experts(&bench, quick);
-    hb_context_close(&bench.fast);
-    hb_context_close(&bench.canonical);
+    if (threads == 0)
+        run(1, quick);
+    run(threads, quick);
     return 0;
 }

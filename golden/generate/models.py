@@ -387,13 +387,13 @@ def make(folder, name, config, dtype, stored, shape, count, train):
         found.update(bounds(steps, lambda s: training(folder, name, config["vocab_size"], s + 1)[0], 4))
     found.update(oracle.tables)
     found.update({"input_ids": ids, "labels": labels})
-    metadata = {
-        "format": "hornbook-golden-model 1",
-        "generator": f"golden/generate/models.py, torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}",
-        "constants": "exact in fp32" if name != "moe-odd" else "rounded",
-    }
+    # One key: the order of several is up to chance in safetensors' writer.
+    about = (
+        f"hornbook-golden-model 1; constants {'rounded' if name == 'moe-odd' else 'exact'} in fp32; "
+        f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
+    )
     (folder / "expected.safetensors").unlink(missing_ok=True)
-    save_file({k: v.clone().contiguous() for k, v in found.items()}, folder / "expected.safetensors", metadata)
+    save_file({k: v.clone().contiguous() for k, v in found.items()}, folder / "expected.safetensors", {"about": about})
     for file in folder.iterdir():
         file.chmod(0o644)
     used = max(float(found["bound." + n]) / largest(found[n]) for n in found if n.startswith("grad.") and largest(found[n]) > 0)

@@ -211,7 +211,8 @@ HB_FOR_EACH_OP(COMPLETE)
 #define TENSORS(op) op##_tensors, sizeof op##_tensors / sizeof op##_tensors[0]
 #define NUMBERS(op) op##_numbers, sizeof op##_numbers / sizeof op##_numbers[0]
 #define ENTRY(op, header) {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NULL, 0}
-#define ENTRY_WITH_NUMBERS(op, header) {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NUMBERS(op)}
+#define ENTRY_WITH_NUMBERS(op, header) \
+    {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NUMBERS(op)}
 
 const struct hb_op_entry hb_op_table[] = {
     ENTRY(embedding_forward, "embedding"),

@@ -25,12 +25,14 @@ static void train(int shape, const struct hb_backend *backend, int threads, stru
     run_close(&run);
 }
 
-static void assert_same_numbers(const char *label, const struct hb_step_report *a, const struct hb_step_report *b)
+static void assert_same_numbers(const char *label, const struct hb_step_report *a,
+                                const struct hb_step_report *b)
 {
-    double x[] = {a->loss, a->aux, a->z, a->verdict.grad_norm}, y[] = {b->loss, b->aux, b->z, b->verdict.grad_norm};
+    double x[] = {a->loss, a->aux, a->z, a->verdict.grad_norm},
+           y[] = {b->loss, b->aux, b->z, b->verdict.grad_norm};
     if (memcmp(x, y, sizeof x) != 0)
-        fail_msg("%s: loss %a, aux %a, z %a, norm %a became %a, %a, %a, %a", label, x[0], x[1], x[2], x[3], y[0],
-                 y[1], y[2], y[3]);
+        fail_msg("%s: loss %a, aux %a, z %a, norm %a became %a, %a, %a, %a", label, x[0], x[1], x[2], x[3],
+                 y[0], y[1], y[2], y[3]);
 }
 
 static void assert_same(const char *label, const struct record *a, const struct record *b)
@@ -61,8 +63,8 @@ static void test_everywhere(void **state)
                 if (l < count - 1 && (t + l + i) % 2)
                     continue;
                 char label[120];
-                snprintf(label, sizeof label, "%s on cpu %s with %d threads", run_shapes[i].name, levels[l].name,
-                         threads[t]);
+                snprintf(label, sizeof label, "%s on cpu %s with %d threads", run_shapes[i].name,
+                         levels[l].name, threads[t]);
                 train(i, levels[l].backend, threads[t], &cpu);
                 assert_same(label, &ref, &cpu);
             }
@@ -106,8 +108,8 @@ static const struct hb_backend *cpu(void)
 }
 
 /* Runs the microbatches of a step in the given order. */
-static void roots_in_order(struct run *run, const struct run_data *data, int64_t M, const int *order, bool postponed,
-                           struct th_outputs *out)
+static void roots_in_order(struct run *run, const struct run_data *data, int64_t M, const int *order,
+                           bool postponed, struct th_outputs *out)
 {
     run_begin(run, M, run_labels(data, M));
     for (int64_t i = 0; i < M; i++)
@@ -119,7 +121,8 @@ static void roots_in_order(struct run *run, const struct run_data *data, int64_t
 static void test_any_order(void **state)
 {
     (void)state;
-    static const int orders[][5] = {{4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}, {1, 3, 0, 2, 4}, {4, 0, 3, 1, 2}, {3, 4, 1, 0, 2}};
+    static const int orders[][5] = {
+        {4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}, {1, 3, 0, 2, 4}, {4, 0, 3, 1, 2}, {3, 4, 1, 0, 2}};
     static const int straight[] = {0, 1, 2, 3, 4};
     for (int i = 0; i < run_shape_count; i++) {
         struct run run;
@@ -209,8 +212,8 @@ static void test_alone_or_among_others(void **state)
                     float *alone = take_leaf(&one, &one.model->params[p]->use[u], 0);
                     float *among = take_leaf(&many, &many.model->params[p]->use[u], m);
                     if (memcmp(alone, among, hb_tensor_bytes(&one.model->params[p]->value)) != 0)
-                        fail_msg("%s: leaf %lld of %s depends on its company", run_shapes[i].name, (long long)m,
-                                 one.model->params[p]->name);
+                        fail_msg("%s: leaf %lld of %s depends on its company", run_shapes[i].name,
+                                 (long long)m, one.model->params[p]->name);
                     free(alone);
                     free(among);
                 }
@@ -249,10 +252,8 @@ static void test_head_in_chunks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everywhere),
-        cmocka_unit_test(test_any_order),
-        cmocka_unit_test(test_postponed_weights),
-        cmocka_unit_test(test_alone_or_among_others),
+        cmocka_unit_test(test_everywhere),        cmocka_unit_test(test_any_order),
+        cmocka_unit_test(test_postponed_weights), cmocka_unit_test(test_alone_or_among_others),
         cmocka_unit_test(test_head_in_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,8 @@ static float *full_logits(struct hb_model *model, const int32_t *ids, int64_t n)
 }
 
 /* Feeds the text in pieces of `piece` to a generator that takes `chunk` at a time. */
-static void check_cached(struct hb_model *model, const int32_t *ids, const float *full, int64_t piece, int64_t chunk)
+static void check_cached(struct hb_model *model, const int32_t *ids, const float *full, int64_t piece,
+                         int64_t chunk)
 {
     int64_t V = model->config.vocab_size;
     struct hb_generator generator;
@@ -116,7 +117,8 @@ static void test_in_double(void **state)
     hb_context_close(&truth);
 }
 
-static void write_text(const struct hb_backend *backend, int threads, uint64_t seed, int32_t *text, int64_t count)
+static void write_text(const struct hb_backend *backend, int threads, uint64_t seed, int32_t *text,
+                       int64_t count)
 {
     struct hb_context context;
     struct hb_model *model;
@@ -216,12 +218,9 @@ static void test_most_probable(void **state)
 {
     (void)state;
     static const struct hb_sampling greedy[] = {
-        {.temperature = 0, .top_p = 1, .seed = 1},
-        {.temperature = 5, .top_p = 1, .top_k = 1, .seed = 1},
-        {.temperature = 5, .top_p = 1e-9, .seed = 1},
-        {.temperature = 5, .top_p = 0, .seed = 1},
-        {.temperature = 1e-300, .top_p = 1, .seed = 1},
-        {.temperature = -1, .top_p = 1, .seed = 1},
+        {.temperature = 0, .top_p = 1, .seed = 1},      {.temperature = 5, .top_p = 1, .top_k = 1, .seed = 1},
+        {.temperature = 5, .top_p = 1e-9, .seed = 1},   {.temperature = 5, .top_p = 0, .seed = 1},
+        {.temperature = 1e-300, .top_p = 1, .seed = 1}, {.temperature = -1, .top_p = 1, .seed = 1},
     };
     static const float ties[] = {-3, 7, 1, 7, -INFINITY, 7};
     int32_t order[6];
@@ -231,7 +230,8 @@ static void test_most_probable(void **state)
             if (greedy[g].temperature != 1e-300) /* there all of the equals are as probable */
                 assert_int_equal(hb_sample_token(ties, 6, &greedy[g], position, order), 1);
         }
-    assert_int_equal(hb_sample_token(ties, 1, &(struct hb_sampling){.temperature = 1, .top_p = 1}, 0, order), 0);
+    assert_int_equal(hb_sample_token(ties, 1, &(struct hb_sampling){.temperature = 1, .top_p = 1}, 0, order),
+                     0);
 }
 
 static void test_seed_and_position(void **state)
@@ -253,9 +253,9 @@ static void test_seed_and_position(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cached_is_full),    cmocka_unit_test(test_in_double),
+        cmocka_unit_test(test_cached_is_full),      cmocka_unit_test(test_in_double),
         cmocka_unit_test(test_same_seed_same_text), cmocka_unit_test(test_distribution),
-        cmocka_unit_test(test_top_k_and_top_p),   cmocka_unit_test(test_most_probable),
+        cmocka_unit_test(test_top_k_and_top_p),     cmocka_unit_test(test_most_probable),
         cmocka_unit_test(test_seed_and_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,7 +80,8 @@ static void check_param(struct run *run, const struct run_data *data, const char
 {
     struct hb_param *p = run->model->params[number];
     int64_t n = hb_tensor_count(&p->value);
-    double *gradient = th_doubles(&run->context, p->use[0].root), *value = th_doubles(&run->context, p->value);
+    double *gradient = th_doubles(&run->context, p->use[0].root),
+           *value = th_doubles(&run->context, p->value);
     double largest = fabs(gradient[pick(gradient, n, 0, 0)]);
     assert_true(largest > 1e-6); /* otherwise nothing is tested */
     for (int sample = 0; sample < SAMPLES; sample++) {
@@ -93,8 +94,8 @@ static void check_param(struct run *run, const struct run_data *data, const char
         TH_OK(hb_copy_in(&run->context, element, &value[i]));
         double numeric = (above - below) / (2 * h);
         if (!(fabs(numeric - gradient[i]) <= 1e-6 * largest + 1e-10))
-            fail_msg("%s: %s%s, element %lld: gradient %.12g, central difference %.12g, largest %.3g", shape, p->name,
-                     p->name_after, (long long)i, gradient[i], numeric, largest);
+            fail_msg("%s: %s%s, element %lld: gradient %.12g, central difference %.12g, largest %.3g", shape,
+                     p->name, p->name_after, (long long)i, gradient[i], numeric, largest);
     }
     free(gradient);
     free(value);

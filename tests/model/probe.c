@@ -46,7 +46,8 @@ static hb_status read(const struct part *parts, int count, struct hb_probe_input
 
 static void good_input(bool labelled, struct hb_probe_input *input)
 {
-    const struct part parts[] = {{"input_ids", HB_I64, 2, {B, T}, good_ids}, {"labels", HB_I64, 2, {B, T}, good_labels}};
+    const struct part parts[] = {{"input_ids", HB_I64, 2, {B, T}, good_ids},
+                                 {"labels", HB_I64, 2, {B, T}, good_labels}};
     OK(read(parts, labelled ? 2 : 1, input));
 }
 

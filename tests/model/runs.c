@@ -1,27 +1,29 @@
 #include "model/runs.h"
 
-#define ODD_SIZES                                                                                       \
-    .vocab_size = 101, .hidden_size = 40, .num_attention_heads = 3, .num_key_value_heads = 1, .head_dim = 10, \
-    .intermediate_size = 37, .max_position_embeddings = 1024, .rms_norm_eps = 1e-6, .rope_theta = 10000, \
-    .initializer_range = 0.15, .bos_token_id = -1, .eos_token_id = -1
+#define ODD_SIZES                                                                                            \
+    .vocab_size = 101, .hidden_size = 40, .num_attention_heads = 3, .num_key_value_heads = 1,                \
+    .head_dim = 10, .intermediate_size = 37, .max_position_embeddings = 1024, .rms_norm_eps = 1e-6,          \
+    .rope_theta = 10000, .initializer_range = 0.15, .bos_token_id = -1, .eos_token_id = -1
 
 const struct run_shape run_shapes[] = {
     {"dense", {ODD_SIZES, .num_hidden_layers = 2}},
     {"dense-tied", {ODD_SIZES, .num_hidden_layers = 1, .tie_word_embeddings = true}},
     {"moe-hf",
-     {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 1, .num_experts = 5, .num_experts_per_tok = 3, .moe_intermediate_size = 37,
-      .norm_topk_prob = true, .balance = HB_BALANCE_HF, .router_aux_loss_coef = 0.02, .router_z_loss_coef = 0.003}},
+     {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 1, .num_experts = 5, .num_experts_per_tok = 3,
+      .moe_intermediate_size = 37, .norm_topk_prob = true, .balance = HB_BALANCE_HF,
+      .router_aux_loss_coef = 0.02, .router_z_loss_coef = 0.003}},
     {"moe-layer-plain",
-     {ODD_SIZES, .num_hidden_layers = 3, .decoder_sparse_step = 1, .num_experts = 7, .num_experts_per_tok = 2, .moe_intermediate_size = 19,
-      .dense_layer = {[1] = true}, .balance = HB_BALANCE_LAYER, .router_aux_loss_coef = 0.05,
-      .router_z_loss_coef = 0.001}},
+     {ODD_SIZES, .num_hidden_layers = 3, .decoder_sparse_step = 1, .num_experts = 7, .num_experts_per_tok = 2,
+      .moe_intermediate_size = 19, .dense_layer = {[1] = true}, .balance = HB_BALANCE_LAYER,
+      .router_aux_loss_coef = 0.05, .router_z_loss_coef = 0.001}},
     {"moe-bias-tied",
-     {ODD_SIZES, .num_hidden_layers = 2, .num_experts = 6, .num_experts_per_tok = 2, .moe_intermediate_size = 21,
-      .norm_topk_prob = true, .decoder_sparse_step = 2, .tie_word_embeddings = true, .balance = HB_BALANCE_BIAS,
-      .balance_bias_rate = 0.01}},
+     {ODD_SIZES, .num_hidden_layers = 2, .num_experts = 6, .num_experts_per_tok = 2,
+      .moe_intermediate_size = 21, .norm_topk_prob = true, .decoder_sparse_step = 2,
+      .tie_word_embeddings = true, .balance = HB_BALANCE_BIAS, .balance_bias_rate = 0.01}},
     {"article-gate",
-     {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 1, .num_experts = 4, .num_experts_per_tok = 4, .moe_intermediate_size = 23,
-      .balance = HB_BALANCE_NONE, .router_z_loss_coef = 0.002, .router_bias = true}},
+     {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 1, .num_experts = 4, .num_experts_per_tok = 4,
+      .moe_intermediate_size = 23, .balance = HB_BALANCE_NONE, .router_z_loss_coef = 0.002,
+      .router_bias = true}},
 };
 const int run_shape_count = sizeof run_shapes / sizeof run_shapes[0];
 

@@ -25,12 +25,14 @@ struct leaves {
 static void make_leaves(struct leaves *leaves, uint64_t seed)
 {
     float *numbers = th_numbers(TH_NORMAL, seed, MOST * ELEMENTS);
-    int32_t *choice = th_integers(seed + 1, MOST * ELEMENTS, 8), *flags = th_integers(seed + 2, MOST * PARTS, 5);
+    int32_t *choice = th_integers(seed + 1, MOST * ELEMENTS, 8),
+            *flags = th_integers(seed + 2, MOST * PARTS, 5);
     int32_t *whole = th_integers(seed + 3, MOST, 2);
     for (int m = 0; m < MOST; m++) {
         leaves->whole[m] = whole[m];
         for (int p = 0; p < PARTS; p++)
-            leaves->present[m][p] = p == PARTS - 1 ? false : flags[m * PARTS + p] < 3; /* one part is always absent */
+            leaves->present[m][p] =
+                p == PARTS - 1 ? false : flags[m * PARTS + p] < 3; /* one part is always absent */
         for (int i = 0; i < ELEMENTS; i++) {
             float x = numbers[m * ELEMENTS + i];
             /* Sums that depend on their order, and zeros of both signs. */
@@ -126,13 +128,15 @@ static void fold(struct hb_param *param, bool flags, const struct leaves *leaves
     for (int i = 0; i < ELEMENTS; i++) {
         float want = expected(leaves, total, i, flags);
         if (memcmp(&root[i], &want, sizeof want) != 0)
-            fail_msg("%d leaves in order %d %d %d..., flags %d: element %d is %a, must be %a", total, order[0],
-                     order[total > 1], order[total > 2 ? 2 : 0], flags, i, (double)root[i], (double)want);
+            fail_msg("%d leaves in order %d %d %d..., flags %d: element %d is %a, must be %a", total,
+                     order[0], order[total > 1], order[total > 2 ? 2 : 0], flags, i, (double)root[i],
+                     (double)want);
     }
 }
 
 /* All orders of `total` leaves, by Heap's algorithm. */
-static void all_orders(struct hb_param *param, bool flags, const struct leaves *leaves, int total, int k, int *order)
+static void all_orders(struct hb_param *param, bool flags, const struct leaves *leaves, int total, int k,
+                       int *order)
 {
     if (k == 1) {
         fold(param, flags, leaves, total, order);
@@ -325,14 +329,16 @@ static void test_names(void **state)
     struct hb_param plain = {.name = "model.norm.weight", .groups = 1};
     struct hb_param stack = {.name = "mlp.experts.", .name_after = ".up_proj.weight", .groups = 12};
     assert_string_equal(hb_param_logical_name(&plain, 0, text, sizeof text), "model.norm.weight");
-    assert_string_equal(hb_param_logical_name(&stack, 11, text, sizeof text), "mlp.experts.11.up_proj.weight");
+    assert_string_equal(hb_param_logical_name(&stack, 11, text, sizeof text),
+                        "mlp.experts.11.up_proj.weight");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),         cmocka_unit_test(test_flagged), cmocka_unit_test(test_order_matters),
-        cmocka_unit_test(test_all_absent),    cmocka_unit_test(test_tied),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_plain),         cmocka_unit_test(test_flagged),
+        cmocka_unit_test(test_order_matters), cmocka_unit_test(test_all_absent),
+        cmocka_unit_test(test_tied),          cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

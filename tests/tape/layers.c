@@ -97,9 +97,12 @@ static void close_subject(struct subject *s)
         th_free(&s->context, &s->param[p].use[0].root);
         th_free(&s->context, &s->param[p].use[0].present);
     }
-    struct hb_tensor *tensors[] = {&s->positions.begin, &s->positions.k_begin, &s->positions.place,
-                                   &s->positions.cosine, &s->positions.sine, &s->ids, &s->labels, &s->loss,
-                                   &s->balance.counts, &s->balance.prob_sum, &s->balance.fraction, &s->balance.aux,
+    struct hb_tensor *tensors[] = {&s->positions.begin,  &s->positions.k_begin,
+                                   &s->positions.place,  &s->positions.cosine,
+                                   &s->positions.sine,   &s->ids,
+                                   &s->labels,           &s->loss,
+                                   &s->balance.counts,   &s->balance.prob_sum,
+                                   &s->balance.fraction, &s->balance.aux,
                                    &s->balance.z_squares};
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++)
         th_free(&s->context, tensors[i]);
@@ -457,8 +460,10 @@ static void test_moe(void **state)
         int64_t top_k;
         bool renormalise, bias;
     } cases[] = {
-        {"hf, renormalised", HB_BALANCE_HF, 2, true, false}, {"layer, plain", HB_BALANCE_LAYER, 2, false, false},
-        {"top 1, plain", HB_BALANCE_LAYER, 1, false, true},  {"none, all experts", HB_BALANCE_NONE, E, false, true},
+        {"hf, renormalised", HB_BALANCE_HF, 2, true, false},
+        {"layer, plain", HB_BALANCE_LAYER, 2, false, false},
+        {"top 1, plain", HB_BALANCE_LAYER, 1, false, true},
+        {"none, all experts", HB_BALANCE_NONE, E, false, true},
         {"bias, renormalised", HB_BALANCE_BIAS, 3, true, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -482,7 +487,8 @@ static void test_moe_choices(void **state)
     TH_OK(hb_balance_begin(&s.context, &s.balance));
     TH_OK(hb_tape_moe(&s.tape, in[0], &s.moe, &s.balance, &choices, &out));
     double *weight = th_doubles(&s.context, choices.weight);
-    double *chosen = th_doubles(&s.context, choices.index), *counts = th_doubles(&s.context, s.balance.counts);
+    double *chosen = th_doubles(&s.context, choices.index),
+           *counts = th_doubles(&s.context, s.balance.counts);
     for (int e = 0; e < E; e++) {
         int seen = 0;
         for (int i = 0; i < N * 2; i++)
@@ -549,13 +555,19 @@ static void test_abandoned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embedding),      cmocka_unit_test(test_rmsnorm),
-        cmocka_unit_test(test_linears),        cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_residual),       cmocka_unit_test(test_residual_first),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_rmsnorm),
+        cmocka_unit_test(test_linears),
+        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_residual),
+        cmocka_unit_test(test_residual_first),
         cmocka_unit_test(test_twice_the_same),
-        cmocka_unit_test(test_rope),           cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_head),           cmocka_unit_test(test_moe),
-        cmocka_unit_test(test_moe_choices),    cmocka_unit_test(test_third_consumer),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_head),
+        cmocka_unit_test(test_moe),
+        cmocka_unit_test(test_moe_choices),
+        cmocka_unit_test(test_third_consumer),
         cmocka_unit_test(test_abandoned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,7 +54,8 @@ static void test_reuse(void **state)
 static void test_best_fit(void **state)
 {
     (void)state;
-    struct hb_buffer *large = take(1000000), *near = take(110000), *nearer = take(105000), *small = take(99999);
+    struct hb_buffer *large = take(1000000), *near = take(110000), *nearer = take(105000),
+                     *small = take(99999);
     void *wanted = nearer->data;
     hb_pool_drop(&pool, nearer);
     hb_pool_drop(&pool, large);
@@ -119,7 +120,8 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_reuse), TEST(test_best_fit), TEST(test_references), TEST(test_counting), TEST(test_out_of_memory),
+        TEST(test_reuse),    TEST(test_best_fit),      TEST(test_references),
+        TEST(test_counting), TEST(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

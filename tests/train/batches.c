@@ -38,8 +38,8 @@ static struct hb_stream *open_stream(bool shuffle)
 }
 
 /* Sequence j of a batch is this sample: ids, labels, and its segments in their place. */
-static void check_sequence(const struct hb_batch *batch, int64_t j, const struct hb_stream *stream, int64_t number,
-                           int64_t *segment)
+static void check_sequence(const struct hb_batch *batch, int64_t j, const struct hb_stream *stream,
+                           int64_t number, int64_t *segment)
 {
     int32_t ids[T], labels[T], segments[T + 1];
     struct hb_sample sample = {.ids = ids, .labels = labels, .segments = segments};

@@ -197,9 +197,12 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_experts_and_evaluation),
-        cmocka_unit_test(test_resume),  cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_tensorboard_beside), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_experts_and_evaluation),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_tensorboard_beside),
+        cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

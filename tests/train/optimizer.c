@@ -126,8 +126,8 @@ static void check_adamw(const struct hb_optimizer_config *config, float scale)
             double want = expected(config, (double)before[p][i], decay, p, i, clipping, STEPS);
             /* A step moves by about the learning rate; of that, and of the weight, some roundings. */
             if (!(fabs((double)after[i] - want) <= 2e-6 * rates + 3e-7 * fabs(want)))
-                fail_msg("%s element %lld: %.9g, must be %.9g (it was %.9g)", model->params[p]->name, (long long)i,
-                         (double)after[i], want, (double)before[p][i]);
+                fail_msg("%s element %lld: %.9g, must be %.9g (it was %.9g)", model->params[p]->name,
+                         (long long)i, (double)after[i], want, (double)before[p][i]);
         }
         free(after);
         free(before[p]);
@@ -224,7 +224,8 @@ static void test_skip(void **state)
         fill_roots(&b, 2, 1);
         struct hb_tensor root = param->use[0].root;
         int64_t last = hb_tensor_count(&root) - 1;
-        OK(hb_copy_in(&b.tiny.context, hb_tensor_1d(root.home, (float *)root.data + last, HB_F32, 1), &bad[p % 3]));
+        OK(hb_copy_in(&b.tiny.context, hb_tensor_1d(root.home, (float *)root.data + last, HB_F32, 1),
+                      &bad[p % 3]));
         char *before = everything(&b, &size);
         OK(hb_optimizer_step(&b.optimizer, 1, counts, true, &verdict));
         char *after = everything(&b, &size);
@@ -292,7 +293,8 @@ static void test_selection_bias(void **state)
     for (int s = 0; s < 3; s++) {
         struct hb_verdict verdict;
         fill_roots(&b, s, 1);
-        OK(hb_optimizer_step(&b.optimizer, 1, hb_tensor_2d(&b.tiny.context, counts[s], HB_I64, 1, 3), true, &verdict));
+        OK(hb_optimizer_step(&b.optimizer, 1, hb_tensor_2d(&b.tiny.context, counts[s], HB_I64, 1, 3), true,
+                             &verdict));
         float *bias = tiny_values(layer->moe.selection_bias);
         assert_memory_equal(bias, expected_bias[s], sizeof expected_bias[s]);
         free(bias);
@@ -319,7 +321,8 @@ static void test_digest(void **state)
     for (int64_t p = 0; p < b.tiny.model->param_count; p++) {
         const struct hb_param *param = b.tiny.model->params[p];
         int64_t last = hb_tensor_count(&param->value) - 1;
-        struct hb_tensor element = hb_tensor_1d(&b.tiny.context, (float *)param->value.data + last, HB_F32, 1);
+        struct hb_tensor element =
+            hb_tensor_1d(&b.tiny.context, (float *)param->value.data + last, HB_F32, 1);
         float kept, other;
         OK(hb_copy_out(&b.tiny.context, &kept, element));
         other = nextafterf(kept, 10);
@@ -343,7 +346,8 @@ static void test_names(void **state)
     bool two = false;
     for (int64_t i = 1; i < o->logical_count; i++) {
         assert_true(strcmp(o->logical[i - 1].name, o->logical[i].name) < 0);
-        two = two || (strstr(o->logical[i - 1].name, "experts.10.") && strstr(o->logical[i].name, "experts.10."));
+        two = two ||
+              (strstr(o->logical[i - 1].name, "experts.10.") && strstr(o->logical[i].name, "experts.10."));
     }
     assert_true(two);
     int64_t experts = 0;
@@ -356,8 +360,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_adamw),        cmocka_unit_test(test_what_decays), cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_skipped_step), cmocka_unit_test(test_selection_bias), cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_adamw),          cmocka_unit_test(test_what_decays),
+        cmocka_unit_test(test_skip),           cmocka_unit_test(test_skipped_step),
+        cmocka_unit_test(test_selection_bias), cmocka_unit_test(test_digest),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

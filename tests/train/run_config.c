@@ -16,7 +16,8 @@ static const char usual[] = "run_folder: runs/a\n"
                             "  num_attention_heads: 4\n"
                             "  intermediate_size: 64\n";
 
-static hb_status load_with(const char *text, const char *const *overrides, int count, struct hb_run_config *config)
+static hb_status load_with(const char *text, const char *const *overrides, int count,
+                           struct hb_run_config *config)
 {
     return hb_run_config_load(scratch_write("run.yaml", text, strlen(text)), overrides, count, config);
 }
@@ -75,11 +76,15 @@ static void test_defaults(void **state)
 static void test_unknown_keys(void **state)
 {
     (void)state;
-    refused_line("hiden_size: 3", "run.yaml:12: model.hiden_size: unknown key; did you mean model.hidden_size?");
-    refused_line("learning_rate: 3", "run.yaml:12: model.learning_rate: unknown key; did you mean training.learning_rate?");
+    refused_line("hiden_size: 3",
+                 "run.yaml:12: model.hiden_size: unknown key; did you mean model.hidden_size?");
+    refused_line("learning_rate: 3",
+                 "run.yaml:12: model.learning_rate: unknown key; did you mean training.learning_rate?");
     refused_line("zebra: 3", "run.yaml:12: model.zebra: unknown key");
-    refused("run_folder: a\nmodell:\n  hidden_size: 3\n", "run.yaml:2: modell: unknown key; did you mean model?");
-    refused_override("training.step=5", "--set training.step: training.step: unknown key; did you mean training.steps?");
+    refused("run_folder: a\nmodell:\n  hidden_size: 3\n",
+            "run.yaml:2: modell: unknown key; did you mean model?");
+    refused_override("training.step=5",
+                     "--set training.step: training.step: unknown key; did you mean training.steps?");
 }
 
 static void test_wrong_types(void **state)
@@ -89,9 +94,11 @@ static void test_wrong_types(void **state)
     refused_line("num_experts: 2.5", "run.yaml:12: model.num_experts: must be an integer");
     refused_line("rope_theta: [1, 2]", "run.yaml:12: model.rope_theta");
     refused_line("tie_word_embeddings: 1", "run.yaml:12: model.tie_word_embeddings");
-    refused_line("balance: often", "run.yaml:12: model.balance: must be one of none, hf, layer, bias, got \"often\"");
+    refused_line("balance: often",
+                 "run.yaml:12: model.balance: must be one of none, hf, layer, bias, got \"often\"");
     refused_line("mlp_only_layers: 1", "run.yaml:12: model.mlp_only_layers: must be a list of layer numbers");
-    refused_line("mlp_only_layers: [0, 3]", "run.yaml:12: model.mlp_only_layers.1: must be a layer from 0 to 2, got 3");
+    refused_line("mlp_only_layers: [0, 3]",
+                 "run.yaml:12: model.mlp_only_layers.1: must be a layer from 0 to 2, got 3");
     refused_line("mlp_only_layers: [x]", "run.yaml:12: model.mlp_only_layers");
     refused("run_folder: a\ntraining: 3\n", "run.yaml:2: training: must be a map");
     refused_override("data.train={a: b}", "must be a shard prefix or a list");
@@ -166,9 +173,15 @@ static void test_impossible_shapes(void **state)
 static void test_overrides(void **state)
 {
     (void)state;
-    static const char *const overrides[] = {"training.steps=7", "model.num_experts=8", "training.steps=9",
-                                            "data.train=[x, y]", "model.mlp_only_layers=[0, 2]", "data.held_out=z",
-                                            "training.decay=all", "numerics=fast", "training.learning_rate=1e-5"};
+    static const char *const overrides[] = {"training.steps=7",
+                                            "model.num_experts=8",
+                                            "training.steps=9",
+                                            "data.train=[x, y]",
+                                            "model.mlp_only_layers=[0, 2]",
+                                            "data.held_out=z",
+                                            "training.decay=all",
+                                            "numerics=fast",
+                                            "training.learning_rate=1e-5"};
     struct hb_run_config c;
     OK(load_with(usual, overrides, sizeof overrides / sizeof overrides[0], &c));
     assert_int_equal(c.steps, 9); /* the last one counts */
@@ -187,10 +200,16 @@ static void test_overrides(void **state)
 static void test_round_trip(void **state)
 {
     (void)state;
-    static const char *const overrides[] = {
-        "run_folder=\"runs/with space: and #\"", "data.train=[x, \"y z\"]", "model.mlp_only_layers=[1]",
-        "training.learning_rate=0.00123456789012345678", "training.adam_eps=1e-12", "model.balance=bias",
-        "model.num_experts=6", "model.vocab_size=1234", "seed=9007199254740993", "data.shuffle=false"};
+    static const char *const overrides[] = {"run_folder=\"runs/with space: and #\"",
+                                            "data.train=[x, \"y z\"]",
+                                            "model.mlp_only_layers=[1]",
+                                            "training.learning_rate=0.00123456789012345678",
+                                            "training.adam_eps=1e-12",
+                                            "model.balance=bias",
+                                            "model.num_experts=6",
+                                            "model.vocab_size=1234",
+                                            "seed=9007199254740993",
+                                            "data.shuffle=false"};
     struct hb_run_config c, again;
     char *text, *text_again;
     OK(load_with(usual, overrides, sizeof overrides / sizeof overrides[0], &c));
@@ -274,11 +293,11 @@ static void test_same(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),          cmocka_unit_test(test_unknown_keys),
-        cmocka_unit_test(test_wrong_types),       cmocka_unit_test(test_out_of_range),
-        cmocka_unit_test(test_missing),           cmocka_unit_test(test_impossible_shapes),
-        cmocka_unit_test(test_overrides),         cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_init_from),         cmocka_unit_test(test_same),
+        cmocka_unit_test(test_defaults),    cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_missing),     cmocka_unit_test(test_impossible_shapes),
+        cmocka_unit_test(test_overrides),   cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_init_from),   cmocka_unit_test(test_same),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -22,7 +22,8 @@ static double expected(const struct hb_schedule *s, double w, double update)
 static void check(struct hb_schedule schedule, int64_t w)
 {
     for (int64_t update = 1; update <= schedule.updates + 5; update++) {
-        double want = expected(&schedule, (double)w, (double)update), got = hb_schedule_rate(&schedule, update);
+        double want = expected(&schedule, (double)w, (double)update),
+               got = hb_schedule_rate(&schedule, update);
         if (!(fabs(got - want) <= 1e-14 * schedule.peak))
             fail_msg("%lld updates, update %lld: %.17g, must be %.17g", (long long)schedule.updates,
                      (long long)update, got, want);

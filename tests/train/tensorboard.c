@@ -174,7 +174,8 @@ static void test_events(void **state)
     static struct event events[8];
     FILE *file;
     OK(hb_tensorboard_open(scratch_folder, &file));
-    struct hb_scalar scalars[] = {{"train/loss", 2.718281828}, {"train/grad_norm", (double)NAN}, {"x", -INFINITY}};
+    struct hb_scalar scalars[] = {
+        {"train/loss", 2.718281828}, {"train/grad_norm", (double)NAN}, {"x", -INFINITY}};
     OK(hb_tensorboard_write(file, 1, scalars, 3));
     OK(hb_tensorboard_write(file, 300000000000, scalars, 1));
     OK(hb_tensorboard_write(file, 128, scalars, 0));

@@ -73,15 +73,17 @@ static void load_config(const char *folder, const char *const *more, int more_co
 {
     char text[2048], run[300];
     const char *overrides[16] = {run};
-    snprintf(text, sizeof text,
-             "run_folder: x\nthreads: 1\n"
-             "data: {train: %s, held_out: %s, tokenizer: %s, sequence_length: 16}\n"
-             "training: {steps: %d, microbatch: 2, accumulate: 3, learning_rate: 0.01, warmup: 0.3,\n"
-             "           checkpoint_every: 3, keep_checkpoints: 9, evaluate_every: 2, evaluate_samples: 5}\n"
-             "model: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1,\n"
-             "        intermediate_size: 24, num_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 12,\n"
-             "        mlp_only_layers: [0], balance: bias, balance_bias_rate: 0.01, max_position_embeddings: 64}\n",
-             scratch("train"), scratch("held-out"), scratch("tok"), STEPS);
+    snprintf(
+        text, sizeof text,
+        "run_folder: x\nthreads: 1\n"
+        "data: {train: %s, held_out: %s, tokenizer: %s, sequence_length: 16}\n"
+        "training: {steps: %d, microbatch: 2, accumulate: 3, learning_rate: 0.01, warmup: 0.3,\n"
+        "           checkpoint_every: 3, keep_checkpoints: 9, evaluate_every: 2, evaluate_samples: 5}\n"
+        "model: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1,\n"
+        "        intermediate_size: 24, num_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 12,\n"
+        "        mlp_only_layers: [0], balance: bias, balance_bias_rate: 0.01, max_position_embeddings: "
+        "64}\n",
+        scratch("train"), scratch("held-out"), scratch("tok"), STEPS);
     snprintf(run, sizeof run, "run_folder=%s", scratch(folder));
     for (int i = 0; i < more_count; i++)
         overrides[i + 1] = more[i];
@@ -112,7 +114,8 @@ static void train(const char *folder, const char *const *more, int more_count, b
     close_run(trainer);
 }
 
-static void run_refused(const char *folder, const char *override, bool resume, hb_status code, const char *part)
+static void run_refused(const char *folder, const char *override, bool resume, hb_status code,
+                        const char *part)
 {
     struct hb_trainer *trainer = NULL;
     load_config(folder, &override, override ? 1 : 0, &config);
@@ -193,7 +196,8 @@ static void test_whole_run(void **state)
     assert_true(lines[STEPS - 1].loss < lines[0].loss);
     assert_true(lines[STEPS - 1].held_out < lines[1].held_out);
     static const char *const files[] = {"config.yaml", "checkpoints/step-00000003/model.safetensors",
-                                        "checkpoints/step-00000006/tokenizer.json", "checkpoints/latest/state.json"};
+                                        "checkpoints/step-00000006/tokenizer.json",
+                                        "checkpoints/latest/state.json"};
     for (int i = 0; i < 4; i++) {
         char name[128];
         snprintf(name, sizeof name, "whole/%s", files[i]);
@@ -312,16 +316,18 @@ static void test_init_from(void **state)
     struct line before[STEPS];
     assert_int_equal(read_lines("whole", before, STEPS), STEPS);
     snprintf(from, sizeof from, "%s/whole/checkpoints/latest", scratch_folder);
-    snprintf(yaml, sizeof yaml,
-             "run_folder: %s\nthreads: 1\ninit_from: %s\n"
-             "data: {train: %s, tokenizer: %s, sequence_length: 16}\n"
-             "training: {steps: 4, microbatch: 2, checkpoint_every: 2, tensorboard: false, keep_checkpoints: 5}\n",
-             scratch("tuned"), from, scratch("train"), scratch("tok"));
+    snprintf(
+        yaml, sizeof yaml,
+        "run_folder: %s\nthreads: 1\ninit_from: %s\n"
+        "data: {train: %s, tokenizer: %s, sequence_length: 16}\n"
+        "training: {steps: 4, microbatch: 2, checkpoint_every: 2, tensorboard: false, keep_checkpoints: 5}\n",
+        scratch("tuned"), from, scratch("train"), scratch("tok"));
     for (int turn = 0; turn < 3; turn++) {
         OK(hb_run_config_load(scratch_write("tune.yaml", yaml, strlen(yaml)), NULL, 0, &config));
         OK(hb_trainer_create(&config, turn > 0, &trainer));
         if (turn == 0)
-            assert_string_equal(trainer->digest, before[STEPS - 1].digest); /* it starts where that run ended */
+            assert_string_equal(trainer->digest,
+                                before[STEPS - 1].digest); /* it starts where that run ended */
         OK(hb_trainer_run(trainer, &never));
         if (turn == 0)
             memcpy(end, trainer->digest, sizeof end);
@@ -336,9 +342,11 @@ static void test_wrong_data(void **state)
 {
     (void)state;
     char override[400];
-    run_refused("wrong", "model.vocab_size=256", false, HB_EARGUMENT, "--set model.vocab_size: model.vocab_size (256)");
+    run_refused("wrong", "model.vocab_size=256", false, HB_EARGUMENT,
+                "--set model.vocab_size: model.vocab_size (256)");
     run_refused("wrong", "data.sequence_length=65", false, HB_EARGUMENT, "max_position_embeddings (64)");
-    run_refused("wrong", "model.num_key_value_heads=3", false, HB_EARGUMENT, "num_key_value_heads (3) must divide");
+    run_refused("wrong", "model.num_key_value_heads=3", false, HB_EARGUMENT,
+                "num_key_value_heads (3) must divide");
     run_refused("wrong", "backend=ref64", false, HB_EARGUMENT, "ref64 cannot train");
     run_refused("wrong", "backend=abacus", false, HB_EARGUMENT, "abacus");
     run_refused("wrong", "data.train=nowhere", false, HB_EIO, "nowhere");
