@@ -45,7 +45,7 @@ HB_MATH float hb_expf(float x)
 {
     /* Beyond these bounds the result is infinity or 0 for sure. The comparisons let NaN through. */
     float c = x > 89.0f ? 89.0f : x;
-    c = c < -104.0f ? -104.0f : c;
+    c = x < -104.0f ? -104.0f : c; /* of x, not of c: one step less to wait for */
     float shifted = fmaf(c, 0x1.715476p+0f, 0x1.8p+23f);
     float n = shifted - 0x1.8p+23f;
     float r = fmaf(n, -0x1.62e43p-1f, c); /* exact */
