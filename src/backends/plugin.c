@@ -19,6 +19,7 @@ static void inherit_memory(const struct hb_backend *base, struct hb_backend *out
     out->copy = base->copy;
     out->zero = base->zero;
     out->sync = base->sync;
+    out->unpooled = base->unpooled;
 }
 
 /* How many of the nine functions of life and memory are there. */
@@ -43,6 +44,8 @@ hb_status hb_plugin_resolve(const struct hb_backend *exported, const char *path,
         hb_status status = hb_backend_find(exported->base, &base);
         if (status != HB_OK)
             return hb_fail_in(status, "%s: base", path);
+        if (strcmp(exported->base, "strict") == 0) /* its memory is closed to other people's ops */
+            return HB_FAIL(HB_EUNSUPPORTED, "%s: base must not be strict; take cpu or ref", path);
         hb_backend_inherit(exported, base, out);
         if (memory_functions(exported) == 0)
             inherit_memory(base, out);

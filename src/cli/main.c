@@ -10,6 +10,7 @@
 #include "cli/probe.h"
 #include "cli/tokenizer.h"
 #include "cli/train.h"
+#include "cli/verify.h"
 #include "ops/backend.h"
 
 static const struct {
@@ -21,6 +22,7 @@ static const struct {
     {"data", hb_cli_data, "text files to token shards"},
     {"train", hb_cli_train, "train a model from a run configuration"},
     {"generate", hb_cli_generate, "let a trained model write"},
+    {"verify", hb_cli_verify, "check a backend against golden outputs and ref"},
     {"probe", hb_cli_probe, "logits, losses and gradients of one microbatch"},
     {"diff", hb_cli_diff, "where do two runs part?"},
     {"ops", hb_cli_ops, "the table of ops and backends"},
