@@ -42,8 +42,9 @@ static inline bool hb_given(const struct hb_tensor *t)
 
 hb_status hb_missing_op(const struct hb_context *context, const char *op);
 
-/* The call itself: `op` is the member of struct hb_backend. */
-#define HB_DISPATCH(context, op, args, flops)                                      \
+/* The call itself: `op` is the member of struct hb_backend, `label` what the clock calls it. */
+#define HB_DISPATCH(context, op, args, flops) HB_DISPATCH_AS(context, op, #op, args, flops)
+#define HB_DISPATCH_AS(context, op, label, args, flops)                            \
     do {                                                                           \
         if (!(context)->backend->op)                                               \
             return hb_missing_op((context), #op);                                  \
@@ -55,7 +56,7 @@ hb_status hb_missing_op(const struct hb_context *context, const char *op);
         hb_status hb_status_ = (context)->backend->op((context), (args));          \
         double hb_seconds_ = hb_clock_now() - hb_start_;                           \
         if ((context)->clock)                                                      \
-            hb_op_clock_add((context)->clock, #op, hb_seconds_, (flops));          \
+            hb_op_clock_add((context)->clock, (label), hb_seconds_, (flops));      \
         if ((context)->trace && hb_status_ == HB_OK)                               \
             hb_status_ = hb_trace_after((context), #op, (args));                   \
         return hb_status_;                                                         \

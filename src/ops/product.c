@@ -51,6 +51,13 @@ static hb_status check(const struct hb_context *context, const struct hb_product
 hb_status hb_product(struct hb_context *context, const struct hb_product_args *args)
 {
     HB_TRY(check(context, args));
+    static const char *const labels[2][3] = {
+        {[HB_PRODUCT_NT] = "product NT", [HB_PRODUCT_NN] = "product NN", [HB_PRODUCT_TN] = "product TN"},
+        {[HB_PRODUCT_NT] = "product NT, experts",
+         [HB_PRODUCT_NN] = "product NN, experts",
+         [HB_PRODUCT_TN] = "product TN, experts"},
+    };
     struct hb_product_sizes s = hb_product_sizes(args);
-    HB_DISPATCH(context, product, args, 2.0 * (double)s.m * (double)s.n * (double)s.k);
+    double flops = 2.0 * (double)s.m * (double)s.n * (double)s.k;
+    HB_DISPATCH_AS(context, product, labels[hb_given(&args->offsets)][args->form], args, flops);
 }
