@@ -18,6 +18,8 @@
 
 enum {
     TILES_AT_ONCE = 4,        /* of a of TN, for longer runs of each row of memory; 8 push b out of the cache */
+    /* At most so many tiles read b where it lies, k-major; a lower tile asks for it more often. */
+    DIRECT_TILES = VEC_WIDTH == 16 ? 10 : 3,
     AHEAD_FLOATS = 64 * 1024, /* a block of b up to this size is fetched ahead; a larger one has no room */
 };
 /* Below so many multiplications starting threads costs more than it gains. */
@@ -98,7 +100,7 @@ static void take_b(const struct walk *w, const struct space *space, struct panel
         panels->step[q] = TILE_COLUMNS;
         if (across(w)) {
             pack_across(v->b + j * v->ldb + w->p, v->ldb, columns, w->depth, to);
-        } else if (few_rows(w) && columns == TILE_COLUMNS) {
+        } else if (tiles_of(w->rows) <= DIRECT_TILES && columns == TILE_COLUMNS) {
             panels->at[q] = v->b + w->p * v->ldb + j;
             panels->step[q] = v->ldb;
         } else {
