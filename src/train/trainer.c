@@ -321,10 +321,11 @@ hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop
     int64_t first = t->attempted;
     while (t->attempted < c->steps && !*stop) {
         double seconds;
+        int64_t step = t->attempted + 1;
         hb_status status = advance(t, &seconds);
         if (status != HB_OK) {
             hb_progress_end();
-            return hb_fail_in(status, "step %lld", (long long)t->attempted + 1);
+            return hb_fail_in(status, "step %lld", (long long)step);
         }
         smooth = smooth == 0 ? seconds : 0.9 * smooth + 0.1 * seconds;
         double mean = (hb_clock_now() - begin) / (double)(t->attempted - first);
