@@ -39,6 +39,15 @@ static double chunk_plain(const float *x, int64_t n, float factor)
     return lane[0];
 }
 
+/* Only asked about chunks whose sum is not finite: an element that is not makes it so. */
+static bool all_finite(const float *x, int64_t n)
+{
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++)
+        finite = finite && (hb_bits_of_f32(x[i]) & 0x7f800000u) != 0x7f800000u;
+    return finite;
+}
+
 hb_status HB_CPU(sum)(struct hb_context *context, const struct hb_sum_args *args)
 {
     int64_t G = args->out.shape[0], n = hb_tensor_count(&args->x), each = n / G;
@@ -46,13 +55,17 @@ hb_status HB_CPU(sum)(struct hb_context *context, const struct hb_sum_args *args
     void *workspace;
     HB_TRY(hb_host_workspace(context, (size_t)(G * chunks) * sizeof(double), &workspace));
     double *sums = workspace, *out = args->out.data;
-    int threads = hb_row_threads(context, n);
+    int threads = hb_row_threads(context, n), found = 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t k = 0; k < G * chunks; k++) {
         int64_t begin = k % chunks * HB_CHUNK, count = hb_at_most(each - begin, HB_CHUNK);
         const float *x = (const float *)args->x.data + k / chunks * each + begin;
         sums[k] = args->squares ? chunk_squares(x, count, args->factor) : chunk_plain(x, count, args->factor);
+        if (args->found.data && !isfinite(sums[k]) && !all_finite(x, count))
+            __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
     }
+    if (found)
+        *(int32_t *)args->found.data = 1;
     for (int64_t g = 0; g < G; g++)
         out[g] = hb_tree_sum_f64(sums + g * chunks, chunks);
     return HB_OK;

@@ -124,7 +124,7 @@ static const struct hb_op_tensor fold_close_tensors[] = {
     TENSOR(fold_close, present, HB_UPDATES),
 };
 static const struct hb_op_tensor sum_tensors[] = {
-    TENSOR(sum, x, HB_READS), TENSOR(sum, out, HB_WRITES),
+    TENSOR(sum, x, HB_READS), TENSOR(sum, out, HB_WRITES), TENSOR(sum, found, HB_UPDATES),
 };
 static const struct hb_op_tensor clip_tensors[] = {
     TENSOR(clip, squares, HB_READS), TENSOR(clip, order, HB_READS), TENSOR(clip, norm, HB_WRITES),

@@ -3,12 +3,15 @@
 #include "core/hash.h"
 #include "ref/ref.h"
 
-/* Elements [begin, end), at most a chunk, by rule 3 in fp64. */
-static double chunk_sum(const struct hb_sum_args *args, int64_t begin, int64_t end)
+/* Elements [begin, end), at most a chunk, by rule 3 in fp64. What is not finite is noted in `found`. */
+static double chunk_sum(const struct hb_sum_args *args, int64_t begin, int64_t end, int32_t *found)
 {
     double lane[32] = {0};
     for (int64_t i = begin; i < end; i++) {
-        double v = (double)(load(&args->x, i) * (real)args->factor);
+        real x = load(&args->x, i);
+        double v = (double)(x * (real)args->factor);
+        if (found && !isfinite(x))
+            *found = 1;
         int64_t l = (i - begin) % 32;
         lane[l] = args->squares ? fma(v, v, lane[l]) : lane[l] + v;
     }
@@ -28,7 +31,7 @@ hb_status HB_REF(sum)(struct hb_context *context, const struct hb_sum_args *args
     for (int64_t g = 0; g < G; g++) {
         for (int64_t c = 0; c < chunks; c++) {
             int64_t begin = c * HB_CHUNK, end = begin + HB_CHUNK < each ? begin + HB_CHUNK : each;
-            sums[c] = chunk_sum(args, g * each + begin, g * each + end);
+            sums[c] = chunk_sum(args, g * each + begin, g * each + end, args->found.data);
         }
         out[g] = hb_tree_sum_f64(sums, chunks);
     }

@@ -116,12 +116,12 @@ static hb_status judge(struct hb_optimizer *o, float inv_scale)
         struct hb_param *param = model->params[p];
         if (!param->trained)
             continue;
-        HB_TRY(hb_finite(o->context, &(struct hb_finite_args){.x = param->use[0].root, .found = o->found}));
         HB_TRY(hb_sum(o->context,
                       &(struct hb_sum_args){.x = param->use[0].root,
                                             .squares = true,
                                             .factor = inv_scale,
-                                            .out = hb_tensor_rows(o->squares, o->first_logical[p], param->groups)}));
+                                            .out = hb_tensor_rows(o->squares, o->first_logical[p], param->groups),
+                                            .found = o->found}));
     }
     return hb_clip(o->context, &(struct hb_clip_args){.squares = o->squares,
                                                       .order = o->order,

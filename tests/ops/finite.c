@@ -1,4 +1,4 @@
-/* finite: every place and every kind of number, all storage types, bits, refusals. */
+/* finite: every place and every kind of number, all storage types, bits, refusals; sum says the same. */
 #include <math.h>
 
 #include "ops/harness.h"
@@ -9,6 +9,25 @@ struct finite_case {
     float value;
     int32_t before;
 };
+
+/* What the op sum says of the same numbers: in squares of the largest, divided and multiplied, nothing overflows. */
+static void check_sum(struct hb_context *context, const struct finite_case *c, struct hb_tensor x, int32_t expected)
+{
+    static const float factors[] = {1, 0x1p-16f, 0x1p4f};
+    for (int i = 0; i < 6; i++) {
+        int32_t found;
+        struct hb_sum_args args = {.x = x,
+                                   .squares = i % 2,
+                                   .factor = factors[i / 2],
+                                   .out = th_1d(context, HB_F64, 1, NULL),
+                                   .found = th_1d(context, HB_I32, 1, &c->before)};
+        TH_OK(hb_sum(context, &args));
+        TH_OK(hb_copy_out(context, &found, args.found));
+        assert_int_equal(found, expected);
+        th_free(context, &args.out);
+        th_free(context, &args.found);
+    }
+}
 
 static void run(struct hb_context *context, const void *data, struct th_outputs *out)
 {
@@ -22,6 +41,7 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     };
     TH_OK(hb_finite(context, &args));
     th_keep(out, context, "found", args.found);
+    check_sum(context, c, args.x, c->before || c->at >= 0);
     th_free(context, &args.x);
     th_free(context, &args.found);
     free(x);
