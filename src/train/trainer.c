@@ -16,12 +16,13 @@
 
 /* --- opening --- */
 
-static hb_status open_model_config(struct hb_trainer *t)
+/* The shape that init_from names is that of its folder, later of the checkpoint: the folder may be gone by then. */
+static hb_status open_model_config(struct hb_trainer *t, const char *checkpoint)
 {
     struct hb_run_config *c = t->config;
     int32_t vocabulary = hb_tokenizer_vocabulary(t->tokenizer);
     if (c->init_from) {
-        char *path = hb_path_join(c->init_from, "config.json");
+        char *path = hb_path_join(checkpoint[0] ? checkpoint : c->init_from, "config.json");
         hb_status status = path ? hb_model_config_read(path, &c->model) : HB_FAIL(HB_EMEMORY, "out of memory");
         free(path);
         HB_TRY(status);
@@ -127,22 +128,26 @@ static hb_status write_config(struct hb_trainer *t)
     return status;
 }
 
-/* Fresh weights, or those of the checkpoint or folder that the run starts from. */
-static hb_status start_weights(struct hb_trainer *t, bool resume)
+/* The checkpoint to go on from; "": the run begins. */
+static hb_status find_checkpoint(const struct hb_run_config *c, bool resume, char *checkpoint, size_t size)
 {
-    struct hb_run_config *c = t->config;
-    char checkpoint[4096];
     HB_TRY(hb_checkpoint_clean(c->run_folder));
-    HB_TRY(hb_checkpoint_find(c->run_folder, checkpoint, sizeof checkpoint));
+    HB_TRY(hb_checkpoint_find(c->run_folder, checkpoint, size));
     if (checkpoint[0] && !resume)
         return HB_FAIL(HB_EEXIST, "%s already holds a run; continue it with --resume, or choose another run_folder",
                        c->run_folder);
-    if (!checkpoint[0]) {
-        if (resume)
-            hb_log(HB_LOG_WARNING, "%s holds no checkpoint; starting from the beginning", c->run_folder);
+    if (!checkpoint[0] && resume)
+        hb_log(HB_LOG_WARNING, "%s holds no checkpoint; starting from the beginning", c->run_folder);
+    return HB_OK;
+}
+
+/* Fresh weights, or those of the checkpoint or folder that the run starts from. */
+static hb_status start_weights(struct hb_trainer *t, const char *checkpoint)
+{
+    struct hb_run_config *c = t->config;
+    if (!checkpoint[0])
         return c->init_from ? hb_model_load(t->model, c->init_from)
                             : hb_model_initialise(t->model, (uint64_t)c->seed);
-    }
     struct hb_run_state state;
     HB_TRY(hb_run_config_same(c));
     HB_TRY(hb_checkpoint_load(checkpoint, t->model, &t->optimizer, &state));
@@ -155,17 +160,18 @@ static hb_status start_weights(struct hb_trainer *t, bool resume)
 static hb_status open_all(struct hb_trainer *t, bool resume)
 {
     struct hb_run_config *c = t->config;
-    char *lock = hb_path_join(c->run_folder, "lock");
+    char checkpoint[4096], *lock = hb_path_join(c->run_folder, "lock");
     hb_status status = lock ? hb_folder_create(c->run_folder) : HB_FAIL(HB_EMEMORY, "out of memory");
     if (status == HB_OK)
         status = hb_lock_take(lock, &t->lock);
     free(lock);
     HB_TRY(status);
+    HB_TRY(find_checkpoint(c, resume, checkpoint, sizeof checkpoint));
     HB_TRY(hb_tokenizer_open(c->tokenizer, &t->tokenizer));
-    HB_TRY(open_model_config(t));
+    HB_TRY(open_model_config(t, checkpoint));
     HB_TRY(open_data(t));
     HB_TRY(open_model(t));
-    HB_TRY(start_weights(t, resume));
+    HB_TRY(start_weights(t, checkpoint));
     HB_TRY(write_config(t));
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
     return hb_metrics_open(&t->metrics, c->run_folder, t->attempted, c->tensorboard);

@@ -306,22 +306,24 @@ static void test_nothing_to_resume(void **state)
     assert_same_run("whole", "fresh");
 }
 
-/* A run that starts from another one's weights, resumed after a crash and at its end. */
+/* A run that starts from another one's weights, resumed after a crash and at its end, when those are gone. */
 static void test_init_from(void **state)
 {
     (void)state;
     static const volatile sig_atomic_t never;
-    char from[512], yaml[2048], end[HB_DIGEST_TEXT + 1];
+    char from[512], link[512], yaml[2048], end[HB_DIGEST_TEXT + 1];
     struct hb_trainer *trainer;
     struct line before[STEPS];
     assert_int_equal(read_lines("whole", before, STEPS), STEPS);
     snprintf(from, sizeof from, "%s/whole/checkpoints/latest", scratch_folder);
+    snprintf(link, sizeof link, "%s", scratch("origin"));
+    assert_int_equal(symlink(from, link), 0);
     snprintf(
         yaml, sizeof yaml,
         "run_folder: %s\nthreads: 1\ninit_from: %s\n"
         "data: {train: %s, tokenizer: %s, sequence_length: 16}\n"
         "training: {steps: 4, microbatch: 2, checkpoint_every: 2, tensorboard: false, keep_checkpoints: 5}\n",
-        scratch("tuned"), from, scratch("train"), scratch("tok"));
+        scratch("tuned"), link, scratch("train"), scratch("tok"));
     for (int turn = 0; turn < 3; turn++) {
         OK(hb_run_config_load(scratch_write("tune.yaml", yaml, strlen(yaml)), NULL, 0, &config));
         OK(hb_trainer_create(&config, turn > 0, &trainer));
@@ -335,6 +337,8 @@ static void test_init_from(void **state)
         close_run(trainer);
         if (turn == 0)
             OK(hb_folder_remove(scratch("tuned/checkpoints/step-00000004")));
+        if (turn == 0)
+            assert_int_equal(unlink(link), 0);
     }
 }
 
