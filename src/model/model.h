@@ -29,12 +29,21 @@ struct hb_decoder {
     bool is_moe;
 };
 
+/* What a rank holds of a model: some of its blocks, and of every expert layer
+ * among them some experts. Names and numbers stay those of the whole. */
+struct hb_model_part {
+    const bool *blocks;                 /* [L + 2]; NULL: all */
+    int64_t first_expert, expert_count; /* of E */
+};
+
 struct hb_model {
     struct hb_context *context;
     struct hb_model_config config;
+    struct hb_model_part part; /* everything, unless it was made as a part */
+    bool *own_blocks;          /* owned copy behind part.blocks */
     struct hb_param **params; /* owned, in block order */
     int64_t param_count, param_capacity;
-    struct hb_param *embedding, *final_norm, *head; /* head == embedding when tied */
+    struct hb_param *embedding, *final_norm, *head; /* head == embedding when tied; NULL in parts without */
     int head_use;                                   /* which use of its parameter the head is */
     struct hb_decoder *decoders;                    /* [L] */
     struct hb_block *blocks;                        /* [L + 2] */
@@ -42,8 +51,16 @@ struct hb_model {
     struct hb_tensor cosine, sine; /* rotary tables, fp32 [P, D/2] */
 };
 
-/* Makes the model's parameters, uninitialised, for positions 0 .. P - 1.
- * `trained` adds gradients and moments. */
+/* The model without memory: the names, shapes and blocks of `part` (copied;
+ * NULL: everything). */
+HB_MUST_USE hb_status hb_model_outline(struct hb_context *context, const struct hb_model_config *config,
+                                       const struct hb_model_part *part, struct hb_model **out);
+/* Its parameters, uninitialised, and tables for positions 0 .. P - 1. `trained`
+ * adds gradients and moments. */
+HB_MUST_USE hb_status hb_model_allocate(struct hb_model *model, int64_t positions, bool trained);
+bool hb_model_has_block(const struct hb_model *model, int64_t block);
+
+/* Both of a whole model. */
 HB_MUST_USE hb_status hb_model_create(struct hb_context *context, const struct hb_model_config *config,
                                       int64_t positions, bool trained, struct hb_model **out);
 void hb_model_destroy(struct hb_model *model);
@@ -60,8 +77,17 @@ int64_t hb_model_active_parameter_count(const struct hb_model *model);
  * otherwise the loss per row, and with a recording tape everything backward
  * needs. */
 HB_MUST_USE hb_status hb_model_forward(const struct hb_model *model, struct hb_tape *tape, struct hb_carry *carry);
+/* The same for blocks [begin, end), which must be there: a stage of a pipeline.
+ * carry->residual comes from the block before and goes to the one behind. */
+HB_MUST_USE hb_status hb_model_forward_blocks(const struct hb_model *model, struct hb_tape *tape,
+                                              struct hb_carry *carry, int64_t begin, int64_t end);
 /* Inputs and weights of everything on the tape. */
 HB_MUST_USE hb_status hb_model_backward(const struct hb_model *model, struct hb_tape *tape);
+
+/* For hb_model_outline, _allocate and _destroy (parameters.c). */
+hb_status hb_model_add_parameters(struct hb_model *model);
+hb_status hb_model_allocate_parameters(struct hb_model *model, bool trained);
+void hb_model_release_parameters(struct hb_model *model);
 
 /* Blocks (each one a page: embedding_block.c, decoder_block.c, head_block.c). */
 hb_status hb_embedding_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,

@@ -34,7 +34,9 @@ struct hb_param {
      * number: "model.layers.3.mlp.experts." and ".up_proj.weight". */
     char name[HB_PARAM_NAME_MAX];
     char name_after[HB_PARAM_NAME_MAX]; /* "" unless a stack */
-    int64_t groups;                     /* logical tensors: 1, or G of a stack */
+    int64_t groups;                     /* logical tensors here: 1, or of a stack G or a rank's share */
+    int64_t first_group, all_groups;    /* which of how many of the model's */
+    int64_t block;                      /* of the model, to which it belongs */
     bool decay;                         /* weight decay applies */
     bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
     struct hb_tensor value;             /* [..] or [G, ..] */
@@ -44,7 +46,7 @@ struct hb_param {
     struct hb_param_use use[HB_PARAM_USES_MAX];
 };
 
-/* Logical name number g into `text` (HB_PARAM_NAME_MAX * 2 bytes are enough). */
+/* Name of logical tensor first_group + g into `text` (HB_PARAM_NAME_MAX * 2 bytes are enough). */
 const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size);
 
 #endif

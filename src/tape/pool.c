@@ -7,6 +7,11 @@ void hb_pool_init(struct hb_pool *pool, struct hb_context *context, enum hb_memo
     *pool = (struct hb_pool){.context = context, .category = category};
 }
 
+void hb_pool_init_shared(struct hb_pool *pool, struct hb_pool *lender)
+{
+    *pool = (struct hb_pool){.context = lender->context, .category = lender->category, .lender = lender};
+}
+
 void hb_pool_release(struct hb_pool *pool)
 {
     while (pool->idle) {
@@ -35,6 +40,8 @@ static struct hb_buffer *take_idle(struct hb_pool *pool, size_t bytes)
 
 hb_status hb_pool_take(struct hb_pool *pool, size_t bytes, struct hb_buffer **out)
 {
+    if (pool->lender)
+        return hb_pool_take(pool->lender, bytes, out);
     struct hb_buffer *buffer = take_idle(pool, bytes);
     if (!buffer) {
         buffer = calloc(1, sizeof *buffer);
@@ -66,6 +73,8 @@ void hb_pool_drop(struct hb_pool *pool, struct hb_buffer *buffer)
 {
     if (!buffer || --buffer->references > 0)
         return;
+    if (pool->lender)
+        pool = pool->lender;
     pool->in_use -= (int64_t)buffer->bytes;
     if (pool->context->backend->unpooled) {
         hb_free(pool->context, buffer->data);

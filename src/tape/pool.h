@@ -20,11 +20,15 @@ struct hb_pool {
     struct hb_context *context;
     enum hb_memory_category category;
     struct hb_buffer *idle;
+    struct hb_pool *lender; /* NULL, or the pool whose buffers this one hands out */
     int64_t in_use; /* bytes handed out, and their peak: what the step really needs */
     int64_t in_use_peak;
 };
 
 void hb_pool_init(struct hb_pool *pool, struct hb_context *context, enum hb_memory_category category);
+/* Several users of one stock: what one gives back the other takes. `lender`
+ * lives longer. */
+void hb_pool_init_shared(struct hb_pool *pool, struct hb_pool *lender);
 /* All buffers must have come back. */
 void hb_pool_release(struct hb_pool *pool);
 
