@@ -84,4 +84,36 @@ static inline uint16_t hb_f16_of_f32(float x)
     return sign | (uint16_t)(rebased >> 13);
 }
 
+/* Stochastic rounding (Gupta et al. 2015, arXiv 1502.02551, section 3): of its
+ * two neighbours in the 16-bit type a number becomes the one of larger magnitude
+ * with the probability of its distance from the other, as the upper bits of
+ * `random` say: that many of them as the mantissa loses are added below the last
+ * bit that stays, and what then lies below it is cut off. Numbers of the type
+ * stay, infinity stands behind the largest, NaN becomes the one quiet NaN. */
+static inline uint16_t hb_bf16_of_f32_random(float x, uint32_t random)
+{
+    uint32_t u = hb_bits_of_f32(x);
+    if ((u & 0x7fffffffu) >= 0x7f800000u)
+        return hb_bf16_of_f32(x);
+    return (uint16_t)((u + (random >> 16)) >> 16);
+}
+
+static inline uint16_t hb_f16_of_f32_random(float x, uint32_t random)
+{
+    uint32_t u = hb_bits_of_f32(x);
+    uint16_t sign = (uint16_t)((u >> 16) & 0x8000u);
+    uint32_t magnitude = u & 0x7fffffffu;
+    if (magnitude >= 0x47800000u) /* 65536 and above, infinity, NaN */
+        return hb_f16_of_f32(x);
+    if (magnitude < 0x23000000u) /* below 2^-57: 32 bits cannot express the probability of 2^-24 */
+        return sign;
+    if (magnitude < 0x38800000u) { /* below 2^-14: denormal result */
+        uint32_t shift = 126 - (magnitude >> 23); /* 14 .. 56 */
+        uint64_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+        uint64_t below = ((uint64_t)random << 32) >> (64 - shift);
+        return sign | (uint16_t)((mantissa + below) >> shift);
+    }
+    return sign | (uint16_t)((magnitude - 0x38000000u + (random >> 19)) >> 13);
+}
+
 #endif

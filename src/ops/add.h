@@ -1,7 +1,8 @@
 /* add: out = a + b, element by element, one rounding; also exact for i64.
  * Residual connections, and every place where two gradients of one value meet.
  *
- * Shapes: all alike, any rank; one dtype (a storage type or i64). out may be a or b. */
+ * Shapes: all alike, any rank; storage types, or i64 all three. out may be a or b
+ * where their elements have the same size. */
 #ifndef HB_OPS_ADD_H
 #define HB_OPS_ADD_H
 

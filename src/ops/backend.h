@@ -6,6 +6,12 @@
  * which is an error that names backend and op when somebody needs it, or name
  * a `base` whose entries it inherits. Nothing falls back in silence.
  *
+ * A float tensor of whose dtype an op's header says nothing may be stored in any
+ * type of the backend's `storage`, each tensor of a call in its own: bf16
+ * activations, fp16 weights, fp32 gradients. What is read is widened, arithmetic
+ * is fp32, and what is stored is rounded once, to nearest even (core/dtype.h;
+ * docs/numerics.md rule 8). "fp32" in a header means fp32 and nothing else.
+ *
  * Memory belongs to the backend: only copy_in and copy_out cross. Work may be
  * asynchronous: it is ordered as it was asked for, and an error of earlier work
  * may surface at any later call, at the latest at sync. Workspace is the

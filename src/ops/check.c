@@ -46,6 +46,16 @@ hb_status hb_check_like(const char *op, const char *argument, const struct hb_te
     return HB_OK;
 }
 
+hb_status hb_check_shape(const char *op, const char *argument, const struct hb_tensor *t, const char *other,
+                         const struct hb_tensor *like)
+{
+    char a[96], b[96];
+    if (!hb_tensor_same_shape(t, like))
+        return HB_FAIL(HB_ESHAPE, "%s: %s is %s, must have the shape of %s, %s", op, argument,
+                       hb_tensor_describe(t, a, sizeof a), other, hb_tensor_describe(like, b, sizeof b));
+    return HB_OK;
+}
+
 hb_status hb_check_apart(const char *op, const char *first, const struct hb_tensor *a, const char *second,
                          const struct hb_tensor *b)
 {
@@ -53,6 +63,14 @@ hb_status hb_check_apart(const char *op, const char *first, const struct hb_tens
     if (a0 < b0 + hb_tensor_bytes(b) && b0 < a0 + hb_tensor_bytes(a))
         return HB_FAIL(HB_EARGUMENT, "%s: %s and %s share memory; give them separate tensors", op, first, second);
     return HB_OK;
+}
+
+hb_status hb_check_over(const char *op, const char *first, const struct hb_tensor *a, const char *second,
+                        const struct hb_tensor *b)
+{
+    if (a->data == b->data && hb_dtype_size(a->dtype) == hb_dtype_size(b->dtype))
+        return HB_OK;
+    return hb_check_apart(op, first, a, second, b);
 }
 
 hb_status hb_missing_op(const struct hb_context *context, const char *op)

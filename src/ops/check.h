@@ -31,9 +31,17 @@ hb_status hb_check_size(const char *op, const char *argument, const struct hb_te
 hb_status hb_check_like(const char *op, const char *argument, const struct hb_tensor *t, const char *other,
                         const struct hb_tensor *like);
 
+/* Same shape as another argument, each in a storage type of its own. */
+hb_status hb_check_shape(const char *op, const char *argument, const struct hb_tensor *t, const char *other,
+                         const struct hb_tensor *like);
+
 /* Two arguments that must not share memory. */
 hb_status hb_check_apart(const char *op, const char *first, const struct hb_tensor *a, const char *second,
                          const struct hb_tensor *b);
+
+/* The result `a` may take the place of `b`, element for element of one size, but not lie across it. */
+hb_status hb_check_over(const char *op, const char *first, const struct hb_tensor *a, const char *second,
+                        const struct hb_tensor *b);
 
 static inline bool hb_given(const struct hb_tensor *t)
 {

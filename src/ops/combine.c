@@ -33,11 +33,10 @@ hb_status hb_combine_backward(struct hb_context *context, const struct hb_combin
     HB_TRY(hb_check_size(op, "dy", &args->dy, 0, args->row_of.shape[0]));
     HB_TRY(hb_check_size(op, "dy", &args->dy, 1, args->rows.shape[1]));
     HB_TRY(hb_check_tensor(context, op, "drows", &args->drows, HB_FLOATS, 2));
-    HB_TRY(hb_check_like(op, "drows", &args->drows, "rows", &args->rows));
+    HB_TRY(hb_check_shape(op, "drows", &args->drows, "rows", &args->rows));
     HB_TRY(hb_check_tensor(context, op, "dweight", &args->dweight, HB_REAL, 2));
     HB_TRY(hb_check_like(op, "dweight", &args->dweight, "weight", &args->weight));
-    if (args->drows.data != args->rows.data)
-        HB_TRY(hb_check_apart(op, "drows", &args->drows, "rows", &args->rows));
+    HB_TRY(hb_check_over(op, "drows", &args->drows, "rows", &args->rows));
     HB_TRY(hb_check_apart(op, "drows", &args->drows, "dy", &args->dy));
     HB_TRY(hb_check_apart(op, "dweight", &args->dweight, "weight", &args->weight));
     HB_DISPATCH(context, combine_backward, args,

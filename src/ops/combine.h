@@ -5,7 +5,7 @@
  * Backward: drows[row_of_j] = weight_j dy;  dweight_j = dot(dy, rows[row_of_j]).
  *
  * Shapes: rows, drows [n K, C]; row_of i32 [n,K]; weight, dweight fp32 [n,K];
- * y, dy [n,C]. drows may be rows. */
+ * y, dy [n,C]. drows may be rows if their elements have the same size. */
 #ifndef HB_OPS_COMBINE_H
 #define HB_OPS_COMBINE_H
 

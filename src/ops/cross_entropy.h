@@ -7,7 +7,7 @@
  * gradient +0 throughout, whatever its logits are.
  * factor = fp32(scale / N), N = labels of the whole step (numerics.md rule 17).
  *
- * Shapes: logits fp32 or storage [n,V]; labels i32 [n], each below V; loss fp32
+ * Shapes: logits [n,V]; labels i32 [n], each below V; loss fp32
  * [n]. FLOPs about 5 n V; bytes 2 to 3 n V elements. */
 #ifndef HB_OPS_CROSS_ENTROPY_H
 #define HB_OPS_CROSS_ENTROPY_H

@@ -5,7 +5,7 @@
  * g ceil(c / 4096) + i is XXH3-64 of elements [4096 i, 4096 i + 4096) of tensor
  * g as little-endian fp32, NaNs as 7fc00000 (numerics.md rule 22).
  *
- * Shapes: x fp32 (bf16, fp16: the widened values), count a multiple of G;
+ * Shapes: x (bf16, fp16: the widened values), count a multiple of G;
  * chunk_hash i64 [G ceil(c / 4096)]. */
 #ifndef HB_OPS_DIGEST_H
 #define HB_OPS_DIGEST_H

@@ -35,10 +35,6 @@ hb_status hb_dispatch_forward(struct hb_context *context, const struct hb_dispat
     HB_TRY(hb_check_tensor(context, op, "rows", &args->rows, HB_FLOATS, 2));
     HB_TRY(hb_check_size(op, "rows", &args->rows, 0, pairs));
     HB_TRY(hb_check_size(op, "rows", &args->rows, 1, args->x.shape[1]));
-    if (args->rows.dtype != args->x.dtype)
-        return HB_FAIL(HB_ESHAPE,
-                       "dispatch_forward: rows must have the dtype of x (%s): transport never rounds",
-                       hb_dtype_name(args->x.dtype));
     HB_TRY(hb_check_apart(op, "rows", &args->rows, "x", &args->x));
     HB_DISPATCH(context, dispatch_forward, args, 0);
 }

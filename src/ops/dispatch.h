@@ -9,8 +9,8 @@
  *           added afterwards by a product with the ADD epilogue.
  *
  * An expert in `index` is in [0, E), a row in `row_of` in [0, n K), as the router
- * and plan make them: they are not checked. rows has the dtype of x (transport
- * never rounds). n K < 2^31, K >= 1. No aliasing.
+ * and plan make them: they are not checked. Where rows has another dtype than x,
+ * it is here that they are rounded, not on their way. n K < 2^31, K >= 1. No aliasing.
  *
  * Shapes: index i32 [n,K]; offsets i32 [E+1]; row_of i32 [n,K]; pair_of i32 [n K];
  * x, dx [n,C]; rows, drows [n K, C]. */

@@ -1,7 +1,7 @@
 /* finite: is there an infinity or a NaN in x? found[0] becomes 1 if so, and is
  * left alone otherwise (the caller clears it once a step).
  *
- * Shapes: x any, a storage type; found i32 [1]. */
+ * Shapes: x any; found i32 [1]. */
 #ifndef HB_OPS_FINITE_H
 #define HB_OPS_FINITE_H
 

@@ -12,8 +12,8 @@ static hb_status check_flags(const struct hb_context *context, const char *op, c
 hb_status hb_fold_merge(struct hb_context *context, const struct hb_fold_merge_args *args)
 {
     const char *op = "fold_merge";
-    HB_TRY(hb_check_tensor(context, op, "left", &args->left, HB_REAL, 0));
-    HB_TRY(hb_check_tensor(context, op, "right", &args->right, HB_REAL, 0));
+    HB_TRY(hb_check_tensor(context, op, "left", &args->left, HB_FLOATS, 0));
+    HB_TRY(hb_check_tensor(context, op, "right", &args->right, HB_FLOATS, 0));
     HB_TRY(hb_check_like(op, "right", &args->right, "left", &args->left));
     HB_TRY(hb_check_apart(op, "left", &args->left, "right", &args->right));
     if (hb_given(&args->left_present) != hb_given(&args->right_present))
@@ -28,7 +28,7 @@ hb_status hb_fold_merge(struct hb_context *context, const struct hb_fold_merge_a
 hb_status hb_fold_close(struct hb_context *context, const struct hb_fold_close_args *args)
 {
     const char *op = "fold_close";
-    HB_TRY(hb_check_tensor(context, op, "root", &args->root, HB_REAL, 0));
+    HB_TRY(hb_check_tensor(context, op, "root", &args->root, HB_FLOATS, 0));
     if (hb_given(&args->present))
         HB_TRY(check_flags(context, op, "present", &args->present, &args->root));
     HB_DISPATCH(context, fold_close, args, 0);

@@ -11,7 +11,7 @@
  *
  * left and right do not share memory.
  *
- * Shapes: left, right fp32 [G, ...]; left_present, right_present i32 [G]. */
+ * Shapes: left, right [G, ...] of one dtype; left_present, right_present i32 [G]. */
 #ifndef HB_OPS_FOLD_H
 #define HB_OPS_FOLD_H
 

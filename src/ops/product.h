@@ -22,7 +22,7 @@
  *       rows is stored if present[g] == 0 (which becomes 1), else added. That is
  *       how an expert's absent leaf stays the identity of the fold.
  *
- * dtypes: a, b, out in the backend's storage types; out is fp32 for CONTINUE.
+ * dtypes: a, b, out in storage types of their own; out is fp32 for CONTINUE.
  * out overlaps neither a nor b. FLOPs 2 m n k; bytes: each operand once.
  * Under `numerics: fast` the order of the sum is the vendor's, and the bound on
  * docs/ops/product.md holds instead of the bits. */

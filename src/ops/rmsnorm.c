@@ -2,13 +2,6 @@
 
 #include "ops/check.h"
 
-/* One tensor may take the place of another, but not lie across it. */
-static hb_status check_over(const char *op, const char *first, const struct hb_tensor *a, const char *second,
-                            const struct hb_tensor *b)
-{
-    return a->data == b->data && a->dtype == b->dtype ? HB_OK : hb_check_apart(op, first, a, second, b);
-}
-
 hb_status hb_rmsnorm_forward(struct hb_context *context, const struct hb_rmsnorm_forward_args *args)
 {
     const char *op = "rmsnorm_forward";
@@ -20,7 +13,7 @@ hb_status hb_rmsnorm_forward(struct hb_context *context, const struct hb_rmsnorm
     HB_TRY(hb_check_size(op, "y", &args->y, 1, args->x.shape[1]));
     HB_TRY(hb_check_tensor(context, op, "rstd", &args->rstd, HB_REAL, 1));
     HB_TRY(hb_check_size(op, "rstd", &args->rstd, 0, args->x.shape[0]));
-    HB_TRY(check_over(op, "y", &args->y, "x", &args->x));
+    HB_TRY(hb_check_over(op, "y", &args->y, "x", &args->x));
     if (!(args->eps >= 0))
         return HB_FAIL(HB_EARGUMENT, "rmsnorm_forward: eps (%g) must not be negative", (double)args->eps);
     HB_DISPATCH(context, rmsnorm_forward, args, 0);
@@ -41,7 +34,7 @@ hb_status hb_rmsnorm_backward_input(struct hb_context *context,
     HB_TRY(hb_check_tensor(context, op, "dx", &args->dx, HB_FLOATS, 2));
     HB_TRY(hb_check_size(op, "dx", &args->dx, 0, args->x.shape[0]));
     HB_TRY(hb_check_size(op, "dx", &args->dx, 1, args->x.shape[1]));
-    HB_TRY(check_over(op, "dx", &args->dx, "dy", &args->dy));
+    HB_TRY(hb_check_over(op, "dx", &args->dx, "dy", &args->dy));
     HB_TRY(hb_check_apart(op, "dx", &args->dx, "x", &args->x));
     HB_DISPATCH(context, rmsnorm_backward_input, args, 0);
 }

@@ -13,8 +13,8 @@
  * The parenthesised expressions of src/ref/rmsnorm.c are normative.
  *
  * Shapes: x, y, dy, dx [n,D]; weight [D]; rstd fp32 [n] (r, saved by forward);
- * dweight fp32 [D]. y may be x, dx may be dy. Bytes: forward 2 n D, backward
- * input 3 n D, weight 2 n D elements. */
+ * dweight fp32 [D]. y may be x, dx may be dy, where their elements have the same
+ * size. Bytes: forward 2 n D, backward input 3 n D, weight 2 n D elements. */
 #ifndef HB_OPS_RMSNORM_H
 #define HB_OPS_RMSNORM_H
 

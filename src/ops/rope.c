@@ -15,8 +15,7 @@ hb_status hb_rope(struct hb_context *context, const struct hb_rope_args *args)
     HB_TRY(hb_check_tensor(context, "rope", "sine", &args->sine, HB_REAL, 2));
     HB_TRY(hb_check_like("rope", "sine", &args->sine, "cosine", &args->cosine));
     HB_TRY(hb_check_tensor(context, "rope", "y", &args->y, HB_FLOATS, 3));
-    HB_TRY(hb_check_like("rope", "y", &args->y, "x", &args->x));
-    if (args->y.data != args->x.data)
-        HB_TRY(hb_check_apart("rope", "y", &args->y, "x", &args->x));
+    HB_TRY(hb_check_shape("rope", "y", &args->y, "x", &args->x));
+    HB_TRY(hb_check_over("rope", "y", &args->y, "x", &args->x));
     HB_DISPATCH(context, rope, args, 0);
 }

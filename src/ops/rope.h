@@ -7,7 +7,7 @@
  *   backward: the same with -s in place of s.
  *
  * Shapes: x, y [n,H,D], D even; positions i32 [n]; cosine, sine fp32 [P, D/2].
- * y may be x. Bytes: 2 n H D elements. */
+ * y may be x if their elements have the same size. Bytes: 2 n H D elements. */
 #ifndef HB_OPS_ROPE_H
 #define HB_OPS_ROPE_H
 

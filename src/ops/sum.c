@@ -4,7 +4,7 @@
 
 hb_status hb_sum(struct hb_context *context, const struct hb_sum_args *args)
 {
-    HB_TRY(hb_check_tensor(context, "sum", "x", &args->x, HB_REAL, 0));
+    HB_TRY(hb_check_tensor(context, "sum", "x", &args->x, HB_FLOATS, 0));
     HB_TRY(hb_check_tensor(context, "sum", "out", &args->out, HB_ONLY(HB_F64), 1));
     int64_t groups = args->out.shape[0];
     if (groups < 1 || hb_tensor_count(&args->x) % groups != 0)

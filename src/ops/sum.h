@@ -8,7 +8,7 @@
  * `found` (optional): becomes 1 if x holds an infinity or a NaN and is left alone
  * otherwise, as by the op finite: the gradients of a step are read once for both.
  *
- * Shapes: x fp32 (or fp64 in ref's double form), count a multiple of G;
+ * Shapes: x (fp64 in ref's double form), count a multiple of G;
  * out fp64 [G], stored; found i32 [1]. */
 #ifndef HB_OPS_SUM_H
 #define HB_OPS_SUM_H

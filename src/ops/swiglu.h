@@ -4,8 +4,8 @@
  * Backward: dup = dout (gate s);  dgate = (dout up) (s (1 + gate (1 - s)))
  *           with 1 + gate (1 - s) = fmaf(gate, 1 - s, 1).
  *
- * Shapes: all alike, any rank. out may be gate or up; dgate may be gate and dup
- * may be up. Bytes: forward 3, backward 5 elements each. */
+ * Shapes: all alike, any rank. out may be gate or up, dgate may be gate and dup
+ * may be up, where their elements have the same size. Bytes: forward 3, backward 5 elements each. */
 #ifndef HB_OPS_SWIGLU_H
 #define HB_OPS_SWIGLU_H
 

@@ -135,8 +135,8 @@ static const struct hb_op_tensor finite_tensors[] = {
 };
 static const struct hb_op_tensor adamw_tensors[] = {
     TENSOR(adamw, param, HB_UPDATES), TENSOR(adamw, grad, HB_READS), TENSOR(adamw, m, HB_UPDATES),
-    TENSOR(adamw, v, HB_UPDATES), TENSOR(adamw, coef, HB_READS), TENSOR(adamw, found, HB_READS),
-    TENSOR(adamw, chunk_hash, HB_WRITES),
+    TENSOR(adamw, v, HB_UPDATES), TENSOR(adamw, stored, HB_WRITES), TENSOR(adamw, coef, HB_READS),
+    TENSOR(adamw, found, HB_READS), TENSOR(adamw, names, HB_READS), TENSOR(adamw, chunk_hash, HB_WRITES),
 };
 static const struct hb_op_tensor cast_tensors[] = {
     TENSOR(cast, x, HB_READS), TENSOR(cast, out, HB_WRITES),
@@ -195,6 +195,7 @@ static const struct hb_op_number adamw_numbers[] = {
     NUMBER(adamw, beta2, HB_NUMBER_FLOAT), NUMBER(adamw, one_minus_beta2, HB_NUMBER_FLOAT),
     NUMBER(adamw, step_size, HB_NUMBER_FLOAT), NUMBER(adamw, root2, HB_NUMBER_FLOAT),
     NUMBER(adamw, eps, HB_NUMBER_FLOAT), NUMBER(adamw, groups, HB_NUMBER_INT),
+    NUMBER(adamw, key, HB_NUMBER_INT), NUMBER(adamw, first, HB_NUMBER_INT),
 };
 static const struct hb_op_number digest_numbers[] = {
     NUMBER(digest, groups, HB_NUMBER_INT),

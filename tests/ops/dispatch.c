@@ -248,7 +248,7 @@ static void test_refused(void **state)
     forward.rows.shape[1] = C - 1;
     assert_int_equal(hb_dispatch_forward(&context, &forward), HB_ESHAPE);
     forward.rows = rows;
-    forward.rows.dtype = HB_BF16;
+    forward.rows.dtype = HB_I32;
     assert_int_equal(hb_dispatch_forward(&context, &forward), HB_ESHAPE);
     forward.rows = rows;
     forward.x.shape[0] = 3; /* does not divide 8 pairs */
