@@ -298,6 +298,8 @@ static void clear_rest(const struct hb_attention_backward_args *args)
 hb_status HB_CPU(attention_backward)(struct hb_context *context,
                                      const struct hb_attention_backward_args *args)
 {
+    if (args->bidirectional || args->window || args->sinks || args->slots_k.data)
+        return HB_FAIL(HB_EUNSUPPORTED, "cpu has no attention with windows, sinks or slots yet; choose ref");
     int64_t H = args->q.shape[1], G = args->k.shape[1], D = args->q.shape[2];
     struct plan plan = plan_of(&args->q_begin, &args->k_begin, BLOCK);
     int threads = attention_threads(context, plan.pairs * (double)(H * D));

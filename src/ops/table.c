@@ -43,16 +43,23 @@ static const struct hb_op_tensor rope_tensors[] = {
 static const struct hb_op_tensor attention_forward_tensors[] = {
     TENSOR(attention_forward, q, HB_READS), TENSOR(attention_forward, k, HB_READS),
     TENSOR(attention_forward, v, HB_READS), TENSOR(attention_forward, q_begin, HB_READS),
-    TENSOR(attention_forward, k_begin, HB_READS), TENSOR(attention_forward, out, HB_WRITES),
-    TENSOR(attention_forward, lse, HB_WRITES),
+    TENSOR(attention_forward, k_begin, HB_READS), TENSOR(attention_forward, slots_k, HB_READS),
+    TENSOR(attention_forward, slots_v, HB_READS), TENSOR(attention_forward, gate, HB_READS),
+    TENSOR(attention_forward, out, HB_WRITES), TENSOR(attention_forward, lse, HB_WRITES),
+    TENSOR(attention_forward, rest_out, HB_WRITES), TENSOR(attention_forward, slots_out, HB_WRITES),
+    TENSOR(attention_forward, slots_lse, HB_WRITES),
 };
 static const struct hb_op_tensor attention_backward_tensors[] = {
     TENSOR(attention_backward, q, HB_READS), TENSOR(attention_backward, k, HB_READS),
     TENSOR(attention_backward, v, HB_READS), TENSOR(attention_backward, q_begin, HB_READS),
-    TENSOR(attention_backward, k_begin, HB_READS), TENSOR(attention_backward, out, HB_READS),
-    TENSOR(attention_backward, lse, HB_READS), TENSOR(attention_backward, dout, HB_READS),
-    TENSOR(attention_backward, dq, HB_WRITES), TENSOR(attention_backward, dk, HB_WRITES),
-    TENSOR(attention_backward, dv, HB_WRITES),
+    TENSOR(attention_backward, k_begin, HB_READS), TENSOR(attention_backward, slots_k, HB_READS),
+    TENSOR(attention_backward, slots_v, HB_READS), TENSOR(attention_backward, gate, HB_READS),
+    TENSOR(attention_backward, out, HB_READS), TENSOR(attention_backward, lse, HB_READS),
+    TENSOR(attention_backward, slots_out, HB_READS), TENSOR(attention_backward, slots_lse, HB_READS),
+    TENSOR(attention_backward, dout, HB_READS), TENSOR(attention_backward, dq, HB_WRITES),
+    TENSOR(attention_backward, dk, HB_WRITES), TENSOR(attention_backward, dv, HB_WRITES),
+    TENSOR(attention_backward, dslots_k, HB_WRITES), TENSOR(attention_backward, dslots_v, HB_WRITES),
+    TENSOR(attention_backward, dgate, HB_WRITES),
 };
 static const struct hb_op_tensor router_forward_tensors[] = {
     TENSOR(router_forward, logits, HB_READS), TENSOR(router_forward, bias, HB_READS),
@@ -159,9 +166,15 @@ static const struct hb_op_number rope_numbers[] = {
 };
 static const struct hb_op_number attention_forward_numbers[] = {
     NUMBER(attention_forward, longest, HB_NUMBER_INT), NUMBER(attention_forward, scale, HB_NUMBER_FLOAT),
+    NUMBER(attention_forward, bidirectional, HB_NUMBER_BOOL),
+    NUMBER(attention_forward, window, HB_NUMBER_INT), NUMBER(attention_forward, sinks, HB_NUMBER_INT),
+    NUMBER(attention_forward, ring, HB_NUMBER_INT), NUMBER(attention_forward, combine, HB_NUMBER_COMBINE),
 };
 static const struct hb_op_number attention_backward_numbers[] = {
     NUMBER(attention_backward, longest, HB_NUMBER_INT), NUMBER(attention_backward, scale, HB_NUMBER_FLOAT),
+    NUMBER(attention_backward, bidirectional, HB_NUMBER_BOOL),
+    NUMBER(attention_backward, window, HB_NUMBER_INT), NUMBER(attention_backward, sinks, HB_NUMBER_INT),
+    NUMBER(attention_backward, combine, HB_NUMBER_COMBINE),
 };
 static const struct hb_op_number router_forward_numbers[] = {
     NUMBER(router_forward, renormalise, HB_NUMBER_BOOL),
@@ -269,7 +282,8 @@ const struct hb_tensor *hb_op_tensor_of(const void *args, const struct hb_op_ten
 
 const char *hb_op_number_text(const void *args, const struct hb_op_number *number, char text[32])
 {
-    static const char *const forms[] = {"NT", "NN", "TN"}, *const epilogues[] = {"STORE", "CONTINUE", "ADD"};
+    static const char *const forms[] = {"NT", "NN", "TN"}, *const epilogues[] = {"STORE", "CONTINUE", "ADD"},
+                             *const combines[] = {"joint", "sum", "gated"};
     const void *at = (const char *)args + number->offset;
     switch (number->kind) {
     case HB_NUMBER_INT:
@@ -286,6 +300,9 @@ const char *hb_op_number_text(const void *args, const struct hb_op_number *numbe
         break;
     case HB_NUMBER_EPILOGUE:
         snprintf(text, 32, "%s", epilogues[*(const enum hb_product_epilogue *)at]);
+        break;
+    case HB_NUMBER_COMBINE:
+        snprintf(text, 32, "%s", combines[*(const enum hb_attention_combine *)at]);
         break;
     }
     return text;

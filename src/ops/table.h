@@ -64,6 +64,7 @@ enum hb_op_number_kind {
     HB_NUMBER_BOOL,     /* bool */
     HB_NUMBER_FORM,     /* enum hb_product_form */
     HB_NUMBER_EPILOGUE, /* enum hb_product_epilogue */
+    HB_NUMBER_COMBINE,  /* enum hb_attention_combine */
 };
 
 struct hb_op_number {

@@ -11,7 +11,7 @@ struct hb_strict_state {
     char late[240]; /* what went wrong where no status could be returned, "" if nothing did */
 };
 
-enum { HB_GUARD_TENSORS_MAX = 16 };
+enum { HB_GUARD_TENSORS_MAX = 24 };
 
 /* What must be the same after the call. */
 struct hb_guard {

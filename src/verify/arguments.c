@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-#define SCALAR(op, kind, member) {#op, #member, HB_SCALAR_##kind, offsetof(struct hb_##op##_args, member)}
+#define SCALAR(op, kind, member) {#op, #member, HB_SCALAR_##kind, offsetof(struct hb_##op##_args, member), false}
+#define OPTION(op, kind, member) {#op, #member, HB_SCALAR_##kind, offsetof(struct hb_##op##_args, member), true}
 
 const struct hb_op_scalar hb_op_scalars[] = {
     SCALAR(product, FORM, form), SCALAR(product, EPILOGUE, epilogue),
@@ -10,7 +11,13 @@ const struct hb_op_scalar hb_op_scalars[] = {
     SCALAR(rmsnorm_backward_weight, EPILOGUE, epilogue),
     SCALAR(rope, BOOL, backward),
     SCALAR(attention_forward, INT, longest), SCALAR(attention_forward, FLOAT, scale),
+    OPTION(attention_forward, BOOL, bidirectional),
+    OPTION(attention_forward, INT, window), OPTION(attention_forward, INT, sinks),
+    OPTION(attention_forward, INT, ring), OPTION(attention_forward, COMBINE, combine),
     SCALAR(attention_backward, INT, longest), SCALAR(attention_backward, FLOAT, scale),
+    OPTION(attention_backward, BOOL, bidirectional),
+    OPTION(attention_backward, INT, window), OPTION(attention_backward, INT, sinks),
+    OPTION(attention_backward, COMBINE, combine),
     SCALAR(router_forward, BOOL, renormalise),
     SCALAR(router_backward, BOOL, renormalise), SCALAR(router_backward, FLOAT, aux_factor),
     SCALAR(router_backward, INT, aux_rows), SCALAR(router_backward, FLOAT, z_factor),

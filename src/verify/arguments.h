@@ -13,6 +13,7 @@ enum hb_scalar_kind {
     HB_SCALAR_BOOL,     /* bool */
     HB_SCALAR_FORM,     /* enum hb_product_form: "NT", "NN", "TN" */
     HB_SCALAR_EPILOGUE, /* enum hb_product_epilogue: "STORE", "CONTINUE", "ADD" */
+    HB_SCALAR_COMBINE,  /* enum hb_attention_combine: "joint", "sum", "gated" */
 };
 
 struct hb_op_scalar {
@@ -20,6 +21,7 @@ struct hb_op_scalar {
     const char *name;
     enum hb_scalar_kind kind;
     size_t offset;
+    bool optional; /* a file may leave it out: 0, false, the first name */
 };
 
 extern const struct hb_op_scalar hb_op_scalars[];

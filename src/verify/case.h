@@ -24,7 +24,7 @@ struct hb_case_tensor {
     int64_t steps;                       /* n of the bound; 0: exact */
 };
 
-enum { HB_CASE_TENSORS = 16 };
+enum { HB_CASE_TENSORS = 24 };
 
 struct hb_case {
     struct hb_safetensors *file; /* owned */

@@ -8,6 +8,8 @@
 static const char *const forms[] = {[HB_PRODUCT_NT] = "NT", [HB_PRODUCT_NN] = "NN", [HB_PRODUCT_TN] = "TN"};
 static const char *const epilogues[] = {[HB_STORE] = "STORE", [HB_CONTINUE] = "CONTINUE", [HB_ADD] = "ADD"};
 
+static const char *const combines[] = {[HB_JOINT] = "joint", [HB_SUM] = "sum", [HB_GATED] = "gated"};
+
 static hb_status choice(const json_t *args, const char *key, const char *const names[3], int *out)
 {
     const char *text;
@@ -24,6 +26,8 @@ static hb_status set_scalar(const json_t *args, const struct hb_op_scalar *a, ch
 {
     double real;
     int number;
+    if (a->optional && !json_object_get(args, a->name))
+        return HB_OK;
     switch (a->kind) {
     case HB_SCALAR_INT:
         return hb_json_int(args, "args", a->name, (int64_t *)(void *)place);
@@ -38,6 +42,10 @@ static hb_status set_scalar(const json_t *args, const struct hb_op_scalar *a, ch
     case HB_SCALAR_FORM:
         HB_TRY(choice(args, a->name, forms, &number));
         *(enum hb_product_form *)(void *)place = (enum hb_product_form)number;
+        return HB_OK;
+    case HB_SCALAR_COMBINE:
+        HB_TRY(choice(args, a->name, combines, &number));
+        *(enum hb_attention_combine *)(void *)place = (enum hb_attention_combine)number;
         return HB_OK;
     default:
         HB_TRY(choice(args, a->name, epilogues, &number));

@@ -18,19 +18,28 @@ struct shape {
     int64_t H, G, D;
 };
 
+/* Who sees whom, where that is not plain causal attention. */
+struct sight {
+    int64_t window, sinks, slots;
+    bool bidirectional;
+    enum hb_attention_combine combine;
+};
+
 /* Host data of one case. */
 struct example {
     struct shape shape;
+    struct sight sight;
     int64_t n, m, longest;
     int32_t q_begin[SEGMENTS_MAX + 1], k_begin[SEGMENTS_MAX + 1];
     float scale;
-    float *q, *k, *v, *dout;
+    float *q, *k, *v, *dout, *slots_k, *slots_v, *gate;
     bool backward;
 };
 
-static inline struct example example_of(const struct shape *shape, enum th_kind kind, uint64_t seed)
+static inline struct example example_with(const struct shape *shape, const struct sight *sight, enum th_kind kind,
+                                          uint64_t seed)
 {
-    struct example e = {.shape = *shape, .scale = 1.0f / sqrtf((float)shape->D), .backward = true};
+    struct example e = {.shape = *shape, .sight = *sight, .scale = 1.0f / sqrtf((float)shape->D), .backward = true};
     for (int s = 0; s < shape->segments; s++) {
         int32_t keys = shape->keys[s] ? shape->keys[s] : shape->queries[s]; /* 0: as many as queries */
         e.q_begin[s + 1] = e.q_begin[s] + shape->queries[s];
@@ -44,7 +53,15 @@ static inline struct example example_of(const struct shape *shape, enum th_kind 
     e.k = th_numbers(kind, seed + 1, e.m * shape->G * shape->D);
     e.v = th_numbers(kind, seed + 2, e.m * shape->G * shape->D);
     e.dout = th_numbers(kind == TH_LARGE ? TH_NORMAL : kind, seed + 3, e.n * shape->H * shape->D);
+    e.slots_k = th_numbers(kind, seed + 4, sight->slots * shape->G * shape->D);
+    e.slots_v = th_numbers(kind, seed + 5, sight->slots * shape->G * shape->D);
+    e.gate = th_numbers(kind, seed + 6, shape->H);
     return e;
+}
+
+static inline struct example example_of(const struct shape *shape, enum th_kind kind, uint64_t seed)
+{
+    return example_with(shape, &(struct sight){0}, kind, seed);
 }
 
 static inline void example_release(struct example *e)
@@ -53,11 +70,27 @@ static inline void example_release(struct example *e)
     free(e->k);
     free(e->v);
     free(e->dout);
+    free(e->slots_k);
+    free(e->slots_v);
+    free(e->gate);
+}
+
+/* A tensor that the call may do without. */
+static inline struct hb_tensor if_wanted(struct hb_context *c, bool wanted, int64_t n, int64_t heads, int64_t D,
+                                         const float *host)
+{
+    return wanted ? th_3d(c, th_real(c), n, heads, D, host) : (struct hb_tensor){0};
+}
+
+static inline bool in_two(const struct sight *s)
+{
+    return s->combine != HB_JOINT;
 }
 
 static inline struct hb_attention_forward_args forward_args(struct hb_context *c, const struct example *e)
 {
     const struct shape *s = &e->shape;
+    const struct sight *g = &e->sight;
     enum hb_dtype real = th_real(c);
     return (struct hb_attention_forward_args){
         .q = th_3d(c, real, e->n, s->H, s->D, e->q),
@@ -67,22 +100,35 @@ static inline struct hb_attention_forward_args forward_args(struct hb_context *c
         .k_begin = th_1d(c, HB_I32, s->segments + 1, e->k_begin),
         .longest = e->longest,
         .scale = e->scale,
+        .bidirectional = g->bidirectional,
+        .window = g->window,
+        .sinks = g->sinks,
+        .combine = g->combine,
+        .slots_k = if_wanted(c, g->slots > 0, g->slots, s->G, s->D, e->slots_k),
+        .slots_v = if_wanted(c, g->slots > 0, g->slots, s->G, s->D, e->slots_v),
+        .gate = g->combine == HB_GATED ? th_1d(c, real, s->H, e->gate) : (struct hb_tensor){0},
         .out = th_3d(c, real, e->n, s->H, s->D, NULL),
         .lse = th_2d(c, real, e->n, s->H, NULL),
+        .rest_out = if_wanted(c, in_two(g), e->n, s->H, s->D, NULL),
+        .slots_out = if_wanted(c, in_two(g), e->n, s->H, s->D, NULL),
+        .slots_lse = in_two(g) ? th_2d(c, real, e->n, s->H, NULL) : (struct hb_tensor){0},
     };
 }
 
 static inline void forward_free(struct hb_context *c, struct hb_attention_forward_args *f)
 {
-    struct hb_tensor *all[] = {&f->q, &f->k, &f->v, &f->q_begin, &f->k_begin, &f->out, &f->lse};
+    struct hb_tensor *all[] = {&f->q,    &f->k,   &f->v,   &f->q_begin,  &f->k_begin,   &f->slots_k,  &f->slots_v,
+                               &f->gate, &f->out, &f->lse, &f->rest_out, &f->slots_out, &f->slots_lse};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        th_free(c, all[i]);
+        if (all[i]->home)
+            th_free(c, all[i]);
 }
 
 static inline struct hb_attention_backward_args backward_args(struct hb_context *c, const struct example *e,
                                                               const struct hb_attention_forward_args *f)
 {
     const struct shape *s = &e->shape;
+    const struct sight *g = &e->sight;
     enum hb_dtype real = th_real(c);
     return (struct hb_attention_backward_args){
         .q = f->q,
@@ -92,20 +138,33 @@ static inline struct hb_attention_backward_args backward_args(struct hb_context 
         .k_begin = f->k_begin,
         .longest = f->longest,
         .scale = f->scale,
-        .out = f->out,
+        .bidirectional = f->bidirectional,
+        .window = f->window,
+        .sinks = f->sinks,
+        .combine = f->combine,
+        .slots_k = f->slots_k,
+        .slots_v = f->slots_v,
+        .gate = f->gate,
+        .out = in_two(g) ? f->rest_out : f->out,
         .lse = f->lse,
+        .slots_out = f->slots_out,
+        .slots_lse = f->slots_lse,
         .dout = th_3d(c, real, e->n, s->H, s->D, e->dout),
         .dq = th_3d(c, real, e->n, s->H, s->D, NULL),
         .dk = th_3d(c, real, e->m, s->G, s->D, NULL),
         .dv = th_3d(c, real, e->m, s->G, s->D, NULL),
+        .dslots_k = if_wanted(c, g->slots > 0, g->slots, s->G, s->D, NULL),
+        .dslots_v = if_wanted(c, g->slots > 0, g->slots, s->G, s->D, NULL),
+        .dgate = g->combine == HB_GATED ? th_1d(c, real, s->H, NULL) : (struct hb_tensor){0},
     };
 }
 
 static inline void backward_free(struct hb_context *c, struct hb_attention_backward_args *b)
 {
-    struct hb_tensor *all[] = {&b->dout, &b->dq, &b->dk, &b->dv};
+    struct hb_tensor *all[] = {&b->dout, &b->dq, &b->dk, &b->dv, &b->dslots_k, &b->dslots_v, &b->dgate};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        th_free(c, all[i]);
+        if (all[i]->home)
+            th_free(c, all[i]);
 }
 
 static inline void run(struct hb_context *c, const void *data, struct th_outputs *out)
@@ -116,6 +175,11 @@ static inline void run(struct hb_context *c, const void *data, struct th_outputs
     TH_OK(hb_sync(c));
     th_keep(out, c, "out", f.out);
     th_keep(out, c, "lse", f.lse);
+    if (in_two(&e->sight)) {
+        th_keep(out, c, "rest_out", f.rest_out);
+        th_keep(out, c, "slots_out", f.slots_out);
+        th_keep(out, c, "slots_lse", f.slots_lse);
+    }
     if (e->backward) {
         struct hb_attention_backward_args b = backward_args(c, e, &f);
         TH_OK(hb_attention_backward(c, &b));
@@ -123,22 +187,33 @@ static inline void run(struct hb_context *c, const void *data, struct th_outputs
         th_keep(out, c, "dq", b.dq);
         th_keep(out, c, "dk", b.dk);
         th_keep(out, c, "dv", b.dv);
+        if (e->sight.slots > 0) {
+            th_keep(out, c, "dslots_k", b.dslots_k);
+            th_keep(out, c, "dslots_v", b.dslots_v);
+        }
+        if (e->sight.combine == HB_GATED)
+            th_keep(out, c, "dgate", b.dgate);
         backward_free(c, &b);
     }
     forward_free(c, &f);
 }
 
-/* Runs on the best cpu level with two threads. */
-static inline struct th_outputs run_fast(const struct example *e)
+static inline struct th_outputs run_on(const struct hb_backend *backend, const struct example *e)
 {
     struct hb_context c;
-    const struct hb_backend *cpu;
     struct th_outputs out = {0};
-    TH_OK(hb_cpu_select(&cpu));
-    TH_OK(hb_context_open(cpu, HB_CANONICAL, 2, &c));
+    TH_OK(hb_context_open(backend, HB_CANONICAL, 2, &c));
     run(&c, e, &out);
     hb_context_close(&c);
     return out;
+}
+
+/* Runs on the best cpu level with two threads. */
+static inline struct th_outputs run_fast(const struct example *e)
+{
+    const struct hb_backend *cpu;
+    TH_OK(hb_cpu_select(&cpu));
+    return run_on(cpu, e);
 }
 
 #endif

@@ -83,6 +83,8 @@ static const char *kind_type(enum hb_op_number_kind kind)
         return "bool";
     case HB_NUMBER_FORM:
         return "enum hb_product_form";
+    case HB_NUMBER_COMBINE:
+        return "enum hb_attention_combine";
     default:
         return "enum hb_product_epilogue";
     }
