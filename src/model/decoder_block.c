@@ -10,10 +10,12 @@
  * Source: Qwen3 (arXiv 2505.09388), Hugging Face models/qwen3_moe. Every value
  * named here is rounded once to the storage type of its class when produced:
  * a, q, k, v, the attention's output, b and the FFN's inner values are
- * activations; x and h are the residual stream. */
+ * activations; x and h are the residual stream. hb_var_forget marks those that
+ * are cheap to make again (tape/recompute.h). */
 #include <math.h>
 
 #include "model/model.h"
+#include "tape/recompute.h"
 
 /* Keys and values of this microbatch go behind those of the cache; attention
  * then reads the cache. Generation only: nothing is recorded. */
@@ -52,11 +54,11 @@ static hb_status attention(const struct hb_model *model, const struct hb_decoder
     HB_TRY_CLEAN(hb_tape_attention(tape, q, keys, values, D, scale, &carry->positions, &mixed));
     HB_TRY_CLEAN(hb_tape_linears(tape, mixed, 1, &(struct hb_param *){d->o}, out));
 cleanup:
-    hb_var_drop(tape, a);
+    hb_var_forget(tape, a);
     for (int i = 0; i < 3; i++)
         hb_var_drop(tape, raw[i]);
-    hb_var_drop(tape, q);
-    hb_var_drop(tape, k);
+    hb_var_forget(tape, q);
+    hb_var_forget(tape, k);
     hb_var_drop(tape, mixed);
     return status;
 }
@@ -71,7 +73,7 @@ static hb_status dense_ffn(const struct hb_decoder *d, struct hb_tape *tape, str
 cleanup:
     hb_var_drop(tape, gate_up[0]);
     hb_var_drop(tape, gate_up[1]);
-    hb_var_drop(tape, hidden);
+    hb_var_forget(tape, hidden);
     return status;
 }
 
@@ -95,7 +97,7 @@ hb_status hb_decoder_block(const struct hb_model *model, const struct hb_block *
 cleanup:
     hb_var_drop(tape, mixed);
     hb_var_drop(tape, h);
-    hb_var_drop(tape, b);
+    hb_var_forget(tape, b);
     hb_var_drop(tape, ffn);
     return status;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/math64.h"
+#include "tape/recompute.h"
 
 /* --- rotary tables (numerics.md rule 6) --- */
 
@@ -145,14 +146,49 @@ int64_t hb_model_active_parameter_count(const struct hb_model *model)
     return count;
 }
 
+/* A decoder as a piece of the tape: the residual stream in and out, the rest of
+ * the carry as it stands. */
+static hb_status run_piece(const struct hb_piece *piece, struct hb_tape *tape, struct hb_var *x, struct hb_var **y)
+{
+    const struct hb_block *block = piece->block;
+    struct hb_carry *carry = piece->carry;
+    carry->residual = hb_var_share(x);
+    hb_status status = block->forward(piece->model, block, tape, carry);
+    if (status == HB_OK)
+        *y = carry->residual;
+    else
+        hb_var_drop(tape, carry->residual);
+    carry->residual = NULL;
+    return status;
+}
+
+/* One block, under the model's recompute policy. */
+static hb_status run_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+                           struct hb_carry *carry)
+{
+    const struct hb_recompute *policy = &model->recompute;
+    bool decoder = block->forward == hb_decoder_block;
+    bool again = policy->kind == HB_RECOMPUTE_FULL ||
+                 (policy->kind == HB_RECOMPUTE_EVERY && block->layer % policy->every == 0);
+    tape->place = (struct hb_trace_place){block->name, decoder ? block->layer : -1};
+    tape->forgetful = policy->kind == HB_RECOMPUTE_SELECTIVE;
+    hb_trace_at(model->context, tape->place, "forward");
+    if (!decoder || !again)
+        return block->forward(model, block, tape, carry);
+    struct hb_piece piece = {.forward = run_piece, .model = model, .block = block, .carry = carry};
+    struct hb_var *x = carry->residual, *y;
+    hb_status status = hb_tape_segment(tape, &piece, x, &y);
+    carry->residual = status == HB_OK ? y : NULL;
+    hb_var_drop(tape, x);
+    return status;
+}
+
 hb_status hb_model_forward_blocks(const struct hb_model *model, struct hb_tape *tape, struct hb_carry *carry,
                                   int64_t begin, int64_t end)
 {
     for (int64_t b = begin; b < end; b++) {
         const struct hb_block *block = &model->blocks[b];
-        tape->place = (struct hb_trace_place){block->name, block->forward == hb_decoder_block ? block->layer : -1};
-        hb_trace_at(model->context, tape->place, "forward");
-        hb_status status = block->forward(model, block, tape, carry);
+        hb_status status = run_block(model, block, tape, carry);
         if (status != HB_OK) {
             hb_var_drop(tape, carry->residual);
             carry->residual = NULL;

@@ -36,6 +36,18 @@ struct hb_model_part {
     int64_t first_expert, expert_count; /* of E */
 };
 
+/* Which activations are made again in backward instead of kept; no bit depends on it. */
+enum hb_recompute_kind {
+    HB_RECOMPUTE_NONE,
+    HB_RECOMPUTE_SELECTIVE, /* values that cost one pass over memory: norms, rope, SwiGLU, gathered expert rows */
+    HB_RECOMPUTE_EVERY,     /* all but the input of decoders 0, k, 2 k, ... */
+    HB_RECOMPUTE_FULL,      /* the same of every decoder */
+};
+struct hb_recompute {
+    enum hb_recompute_kind kind;
+    int64_t every; /* k */
+};
+
 struct hb_model {
     struct hb_context *context;
     struct hb_model_config config;
@@ -49,6 +61,7 @@ struct hb_model {
     struct hb_block *blocks;                        /* [L + 2] */
     int64_t block_count;
     struct hb_tensor cosine, sine; /* rotary tables, fp32 [P, D/2] */
+    struct hb_recompute recompute; /* the caller may set it between microbatches */
 };
 
 /* The model without memory: the names, shapes and blocks of `part` (copied;

@@ -15,7 +15,7 @@ static hb_status head_input(struct hb_tape *tape, struct hb_entry *entry)
     return hb_var_contribute(tape, entry->in[0], dx);
 }
 
-static const struct hb_entry_kind head_kind = {"head", head_input, NULL};
+static const struct hb_entry_kind head_kind = {"head", head_input, NULL, NULL};
 
 hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, int use,
                        struct hb_tensor labels, float factor, struct hb_tensor loss)

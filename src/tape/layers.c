@@ -1,5 +1,7 @@
 #include "tape/layers.h"
 
+#include "tape/recompute.h"
+
 /* --- embedding --- */
 
 static hb_status embedding_input(struct hb_tape *tape, struct hb_entry *entry)
@@ -20,7 +22,7 @@ static hb_status embedding_weight(struct hb_tape *tape, struct hb_entry *entry)
     return hb_leaf_end(tape->gradients, entry->param[0], use, &leaf);
 }
 
-static const struct hb_entry_kind embedding_kind = {"embedding", embedding_input, embedding_weight};
+static const struct hb_entry_kind embedding_kind = {"embedding", embedding_input, embedding_weight, NULL};
 
 hb_status hb_tape_embedding(struct hb_tape *tape, struct hb_param *weight, int use, struct hb_tensor ids,
                             struct hb_var **out)
@@ -81,7 +83,21 @@ static hb_status rmsnorm_weight(struct hb_tape *tape, struct hb_entry *entry)
     return hb_leaf_end(tape->gradients, entry->param[0], 0, &leaf);
 }
 
-static const struct hb_entry_kind rmsnorm_kind = {"rmsnorm", rmsnorm_input, rmsnorm_weight};
+static hb_status rmsnorm_again(struct hb_tape *tape, struct hb_entry *entry)
+{
+    struct hb_var *x = entry->in[0], *y = entry->out[0];
+    int64_t D = entry->param[0]->value.shape[0], rows = hb_tensor_count(&x->value) / D;
+    struct hb_rmsnorm_forward_args args = {
+        .x = hb_tensor_as_2d(x->value, rows, D),
+        .weight = entry->param[0]->value,
+        .y = hb_tensor_as_2d(y->value, rows, D),
+        .rstd = entry->tensor[0],
+        .eps = entry->number[0],
+    };
+    return hb_rmsnorm_forward(tape->context, &args);
+}
+
+static const struct hb_entry_kind rmsnorm_kind = {"rmsnorm", rmsnorm_input, rmsnorm_weight, rmsnorm_again};
 
 hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, float eps,
                           struct hb_var **out)
@@ -106,7 +122,9 @@ hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_para
     if (entry) {
         entry->param[entry->param_count++] = weight;
         entry->tensor[0] = rstd;
+        entry->number[0] = eps;
         hb_entry_save(entry, hb_buffer_share(buffer));
+        hb_var_made_by(tape, entry);
     }
 cleanup:
     hb_pool_drop(&tape->pool, buffer);
@@ -140,6 +158,7 @@ static hb_status linears_input(struct hb_tape *tape, struct hb_entry *entry)
 
 static hb_status linears_weight(struct hb_tape *tape, struct hb_entry *entry)
 {
+    HB_TRY(hb_var_remember(tape, entry->in[0]));
     for (int i = 0; i < entry->out_count; i++) {
         struct hb_leaf leaf;
         HB_TRY(hb_leaf_begin(tape->gradients, entry->param[i], 0, tape->microbatch, true, &leaf));
@@ -156,7 +175,7 @@ static hb_status linears_weight(struct hb_tape *tape, struct hb_entry *entry)
     return HB_OK;
 }
 
-static const struct hb_entry_kind linears_kind = {"linears", linears_input, linears_weight};
+static const struct hb_entry_kind linears_kind = {"linears", linears_input, linears_weight, NULL};
 
 hb_status hb_tape_linears(struct hb_tape *tape, struct hb_var *x, int count, struct hb_param *const *weight,
                           struct hb_var **out)
@@ -193,7 +212,7 @@ static hb_status add_input(struct hb_tape *tape, struct hb_entry *entry)
     return hb_var_contribute(tape, entry->in[1], hb_buffer_share(entry->out[0]->grad_buffer));
 }
 
-static const struct hb_entry_kind add_kind = {"add", add_input, NULL};
+static const struct hb_entry_kind add_kind = {"add", add_input, NULL, NULL};
 
 hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, struct hb_var **out)
 {
@@ -226,20 +245,34 @@ static hb_status swiglu_input(struct hb_tape *tape, struct hb_entry *entry)
     return hb_entry_contribute(tape, entry, buffer, hb_swiglu_backward(tape->context, &args));
 }
 
-static const struct hb_entry_kind swiglu_kind = {"swiglu", swiglu_input, NULL};
+static hb_status swiglu_forward(struct hb_tape *tape, const struct hb_var *gate, const struct hb_var *up,
+                                struct hb_var *out)
+{
+    return hb_swiglu_forward(
+        tape->context, &(struct hb_swiglu_forward_args){.gate = gate->value, .up = up->value, .out = out->value});
+}
+
+static hb_status swiglu_again(struct hb_tape *tape, struct hb_entry *entry)
+{
+    return swiglu_forward(tape, entry->in[0], entry->in[1], entry->out[0]);
+}
+
+static const struct hb_entry_kind swiglu_kind = {"swiglu", swiglu_input, NULL, swiglu_again};
 
 hb_status hb_tape_swiglu(struct hb_tape *tape, struct hb_var *gate, struct hb_var *up, struct hb_var **out)
 {
     struct hb_var *y = NULL;
     struct hb_entry *entry;
     HB_TRY(hb_var_create(tape, gate->value.dtype, gate->value.rank, gate->value.shape, &y));
-    hb_status status = hb_swiglu_forward(
-        tape->context, &(struct hb_swiglu_forward_args){.gate = gate->value, .up = up->value, .out = y->value});
+    hb_status status = swiglu_forward(tape, gate, up, y);
     if (status == HB_OK)
         status = hb_tape_record(tape, &swiglu_kind, 2, (struct hb_var *[]){gate, up}, 1, &y, &entry);
-    if (status != HB_OK)
+    if (status != HB_OK) {
         hb_var_drop(tape, y);
-    else
-        *out = y;
-    return status;
+        return status;
+    }
+    if (entry)
+        hb_var_made_by(tape, entry);
+    *out = y;
+    return HB_OK;
 }

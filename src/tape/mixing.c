@@ -1,5 +1,6 @@
 /* The layers in which tokens meet or know their place: rope and attention. */
 #include "tape/layers.h"
+#include "tape/recompute.h"
 
 /* --- rope, in place --- */
 
@@ -33,7 +34,13 @@ static hb_status rope_input(struct hb_tape *tape, struct hb_entry *entry)
     return status;
 }
 
-static const struct hb_entry_kind rope_kind = {"rope", rope_input, NULL};
+static hb_status rope_again(struct hb_tape *tape, struct hb_entry *entry)
+{
+    struct hb_tensor x = entry->out[0]->value;
+    return rotate(tape, x, x, (int64_t)entry->number[0], entry->extra, false);
+}
+
+static const struct hb_entry_kind rope_kind = {"rope", rope_input, NULL, rope_again};
 
 hb_status hb_tape_rope(struct hb_tape *tape, struct hb_var *x, int64_t head_width,
                        const struct hb_positions *positions)
@@ -44,6 +51,8 @@ hb_status hb_tape_rope(struct hb_tape *tape, struct hb_var *x, int64_t head_widt
     if (entry) {
         entry->number[0] = (float)head_width;
         entry->extra = positions;
+        if (x->maker_count) /* what made it can be run again before */
+            hb_var_made_by(tape, entry);
     }
     return HB_OK;
 }
@@ -63,6 +72,8 @@ static hb_status attention_input(struct hb_tape *tape, struct hb_entry *entry)
     int64_t D = (int64_t)entry->number[0];
     struct hb_buffer *buffer[3];
     struct hb_tensor grad[3];
+    for (int i = 0; i < 3; i++)
+        HB_TRY(hb_var_remember(tape, entry->in[i]));
     HB_TRY(hb_entry_grad_buffers(tape, entry, buffer, grad));
     struct hb_attention_backward_args args = {
         .q = heads(entry->in[0]->value, D),
@@ -82,7 +93,7 @@ static hb_status attention_input(struct hb_tape *tape, struct hb_entry *entry)
     return hb_entry_contribute(tape, entry, buffer, hb_attention_backward(tape->context, &args));
 }
 
-static const struct hb_entry_kind attention_kind = {"attention", attention_input, NULL};
+static const struct hb_entry_kind attention_kind = {"attention", attention_input, NULL, NULL};
 
 hb_status hb_tape_attention(struct hb_tape *tape, struct hb_var *q, struct hb_var *k, struct hb_var *v,
                             int64_t head_width, float scale, const struct hb_positions *positions,

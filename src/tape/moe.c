@@ -1,5 +1,7 @@
 #include "tape/moe.h"
 
+#include "tape/recompute.h"
+
 hb_status hb_balance_begin(struct hb_context *context, struct hb_balance *balance)
 {
     if (!balance->layers)
@@ -24,11 +26,14 @@ hb_status hb_balance_end(struct hb_context *context, struct hb_balance *balance,
     return hb_balance_loss(context, &args);
 }
 
-/* What the entry keeps, by number; tensor[i] lies in saved[i]. */
-enum { PROBS, LSE, INDEX, WEIGHT, OFFSETS, ROW_OF, PAIR_OF, ROWS, GATE, UP, HIDDEN, EXPERT_OUT, KEPT };
+/* What the entry keeps, by number; tensor[i] lies in saved[i]. The first ones are
+ * the layer's choices; ROWS and HIDDEN can be made again from the others. */
+enum { PROBS, LSE, INDEX, WEIGHT, OFFSETS, ROW_OF, PAIR_OF, CHOICES };
+enum { ROWS = CHOICES, GATE, UP, HIDDEN, EXPERT_OUT, KEPT };
 /* Made by backward_input for backward_weight. */
 enum { DLOGITS = KEPT, TENSORS };
 _Static_assert((int)TENSORS <= (int)HB_ENTRY_SAVED_MAX, "an entry must hold all of it");
+_Static_assert((int)CHOICES <= (int)HB_ROUTING_MAX, "what is kept for a second run must hold them");
 
 struct work {
     struct hb_buffer *buffer[KEPT];
@@ -96,9 +101,37 @@ static hb_status route(struct hb_tape *tape, struct hb_tensor x, const struct hb
                                            .denominator = n * K,
                                            .fraction = row_of_matrix(balance->fraction, moe->layer),
                                            .loss = hb_tensor_rows(balance->aux, moe->layer, 1)}));
+    HB_TRY_CLEAN(take(tape, work, OFFSETS, HB_I32, E + 1, 0));
+    HB_TRY_CLEAN(take(tape, work, ROW_OF, HB_I32, n, K));
+    HB_TRY_CLEAN(take(tape, work, PAIR_OF, HB_I32, n * K, 0));
+    HB_TRY_CLEAN(hb_dispatch_plan(tape->context, &(struct hb_dispatch_plan_args){.index = work->tensor[INDEX],
+                                                                                 .offsets = work->tensor[OFFSETS],
+                                                                                 .row_of = work->tensor[ROW_OF],
+                                                                                 .pair_of = work->tensor[PAIR_OF]}));
 cleanup:
     hb_pool_drop(&tape->pool, logits_buffer);
     return status;
+}
+
+/* Chooses, or takes the choices of a first run. */
+static hb_status choose(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe,
+                        struct hb_balance *balance, struct work *work)
+{
+    struct hb_routing *routing = tape->routing;
+    if (!routing)
+        return route(tape, x, moe, balance, work);
+    if (!routing->kept)
+        HB_TRY(route(tape, x, moe, balance, work));
+    for (int i = 0; i < CHOICES; i++) {
+        if (routing->kept) {
+            work->buffer[i] = hb_buffer_share(routing->buffer[i]);
+            work->tensor[i] = routing->tensor[i];
+        } else {
+            routing->buffer[i] = hb_buffer_share(work->buffer[i]);
+            routing->tensor[i] = work->tensor[i];
+        }
+    }
+    return HB_OK;
 }
 
 static hb_status grouped(struct hb_tape *tape, enum hb_product_form form, enum hb_product_epilogue epilogue,
@@ -120,14 +153,7 @@ static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct 
                          struct hb_tensor y)
 {
     struct hb_tensor *t = work->tensor;
-    int64_t n = x.shape[0], C = x.shape[1], K = moe->top_k;
-    int64_t E = moe->gate->value.shape[0], F = moe->gate->value.shape[1];
-    HB_TRY(take(tape, work, OFFSETS, HB_I32, E + 1, 0));
-    HB_TRY(take(tape, work, ROW_OF, HB_I32, n, K));
-    HB_TRY(take(tape, work, PAIR_OF, HB_I32, n * K, 0));
-    HB_TRY(hb_dispatch_plan(tape->context,
-                            &(struct hb_dispatch_plan_args){
-                                .index = t[INDEX], .offsets = t[OFFSETS], .row_of = t[ROW_OF], .pair_of = t[PAIR_OF]}));
+    int64_t n = x.shape[0], C = x.shape[1], K = moe->top_k, F = moe->gate->value.shape[1];
     HB_TRY(take(tape, work, ROWS, x.dtype, n * K, C));
     HB_TRY(hb_dispatch_forward(
         tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]}));
@@ -169,6 +195,25 @@ static hb_status router_gradient(struct hb_tape *tape, const struct hb_moe *moe,
     return hb_router_backward(tape->context, &args);
 }
 
+/* ROWS or HIDDEN, if they were forgotten; HIDDEN as long as gate and up stand. */
+static hb_status remember(struct hb_tape *tape, struct hb_entry *entry, int which)
+{
+    struct hb_tensor *t = entry->tensor;
+    if (t[which].data)
+        return HB_OK;
+    struct hb_buffer *buffer;
+    HB_TRY(hb_var_remember(tape, entry->in[0]));
+    HB_TRY(hb_tape_scratch(tape, t[which].dtype, 2, t[which].shape, &buffer, &t[which]));
+    hb_entry_save(entry, buffer);
+    hb_trace_at(tape->context, entry->place, "recompute");
+    if (which == ROWS)
+        return hb_dispatch_forward(tape->context, &(struct hb_dispatch_forward_args){.x = entry->in[0]->value,
+                                                                                     .pair_of = t[PAIR_OF],
+                                                                                     .rows = t[ROWS]});
+    return hb_swiglu_forward(tape->context,
+                             &(struct hb_swiglu_forward_args){.gate = t[GATE], .up = t[UP], .out = t[HIDDEN]});
+}
+
 /* Gradients of gate and up from that of the experts' output rows. Gate and up
  * are overwritten by their gradients, the expert rows by theirs. */
 static hb_status expert_gradients(struct hb_tape *tape, const struct hb_moe *moe, struct hb_tensor *t,
@@ -204,6 +249,7 @@ static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
     struct hb_buffer *dweight_buffer = NULL, *dlogits_buffer = NULL, *drows_buffer = NULL, *dx_buffer = NULL;
     struct hb_tensor dweight, drows, dx;
     hb_status status;
+    HB_TRY_CLEAN(remember(tape, entry, HIDDEN));
     HB_TRY_CLEAN(hb_tape_scratch(tape, t[WEIGHT].dtype, 2, t[WEIGHT].shape, &dweight_buffer, &dweight));
     HB_TRY_CLEAN(expert_gradients(tape, moe, t, entry->out[0]->grad, dweight));
     HB_TRY_CLEAN(hb_tape_scratch(tape, t[PROBS].dtype, 2, t[PROBS].shape, &dlogits_buffer, &t[DLOGITS]));
@@ -239,7 +285,10 @@ static hb_status weight_leaf(struct hb_tape *tape, struct hb_param *param, struc
 static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
 {
     const struct hb_moe *moe = entry->extra;
-    struct hb_tensor *t = entry->tensor, x = entry->in[0]->value;
+    struct hb_tensor *t = entry->tensor;
+    HB_TRY(hb_var_remember(tape, entry->in[0]));
+    HB_TRY(remember(tape, entry, ROWS));
+    struct hb_tensor x = entry->in[0]->value;
     HB_TRY(weight_leaf(tape, moe->down, t[EXPERT_OUT], t[HIDDEN], t[OFFSETS]));
     HB_TRY(weight_leaf(tape, moe->gate, t[GATE], t[ROWS], t[OFFSETS]));
     HB_TRY(weight_leaf(tape, moe->up, t[UP], t[ROWS], t[OFFSETS]));
@@ -253,7 +302,7 @@ static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
     return hb_leaf_end(tape->gradients, moe->router_bias, 0, &leaf);
 }
 
-static const struct hb_entry_kind moe_kind = {"moe", moe_input, moe_weight};
+static const struct hb_entry_kind moe_kind = {"moe", moe_input, moe_weight, NULL};
 
 hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_moe *moe, struct hb_balance *balance,
                       const struct hb_choices *choices, struct hb_var **out)
@@ -263,7 +312,7 @@ hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_mo
     struct hb_entry *entry;
     hb_status status;
     HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, x->value.shape, &y));
-    HB_TRY_CLEAN(route(tape, x->value, moe, balance, &work));
+    HB_TRY_CLEAN(choose(tape, x->value, moe, balance, &work));
     HB_TRY_CLEAN(experts(tape, x->value, moe, &work, y->value));
     if (choices && choices->index.data)
         HB_TRY_CLEAN(hb_copy(tape->context, choices->index, work.tensor[INDEX]));
@@ -275,7 +324,10 @@ hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_mo
         entry->carry = balance;
         for (int i = 0; i < KEPT; i++) {
             entry->tensor[i] = work.tensor[i];
-            hb_entry_save(entry, hb_buffer_share(work.buffer[i]));
+            if (tape->forgetful && (i == ROWS || i == HIDDEN))
+                entry->tensor[i].data = NULL;
+            else
+                hb_entry_save(entry, hb_buffer_share(work.buffer[i]));
         }
     }
 cleanup:

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tape/recompute.h"
+
 void hb_tape_init(struct hb_tape *tape, struct hb_context *context)
 {
     *tape = (struct hb_tape){.context = context, .place = {"", -1}, .head_elements = HB_HEAD_ELEMENTS};
@@ -40,15 +42,22 @@ static void finish(struct hb_tape *tape, struct hb_entry *entry)
         hb_var_drop(tape, entry->in[i]);
     for (int i = 0; i < entry->out_count; i++)
         hb_var_drop(tape, entry->out[i]);
+    hb_segment_destroy(tape, entry->segment);
+    entry->segment = NULL;
     entry->saved_count = entry->in_count = entry->out_count = 0;
     entry->input_done = entry->weight_done = true;
 }
 
-void hb_tape_begin(struct hb_tape *tape, struct hb_gradients *gradients, int64_t microbatch)
+void hb_tape_drop_entries(struct hb_tape *tape)
 {
     for (int64_t i = 0; i < tape->entry_count; i++)
         finish(tape, &tape->entries[i]);
     tape->entry_count = 0;
+}
+
+void hb_tape_begin(struct hb_tape *tape, struct hb_gradients *gradients, int64_t microbatch)
+{
+    hb_tape_drop_entries(tape);
     tape->gradients = gradients;
     tape->microbatch = microbatch;
 }
@@ -82,6 +91,7 @@ static hb_status run_weight(struct hb_tape *tape, struct hb_entry *entry)
 
 hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t end, bool weights)
 {
+    tape->with_weights = weights;
     for (int64_t i = end - 1; i >= begin; i--) {
         struct hb_entry *entry = &tape->entries[i];
         if (!entry->input_done) {
@@ -91,7 +101,8 @@ hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t en
                 return hb_fail_in(status, "%s (inputs)", entry->kind->name);
             entry->input_done = true;
         }
-        if (weights || !entry->kind->backward_weight)
+        /* An entry whose value a postponed weight gradient may ask for again stays until then. */
+        if (weights || (!entry->kind->backward_weight && !(tape->forgetful && entry->kind->again)))
             HB_TRY(run_weight(tape, entry));
     }
     return HB_OK;

@@ -17,13 +17,17 @@
 #include "ops/trace.h"
 #include "tape/gradients.h"
 
+enum { HB_VAR_MAKERS_MAX = 2 };
+
 struct hb_var {
     struct hb_tensor value;
-    struct hb_buffer *buffer; /* of value; NULL: the memory is somebody else's */
+    struct hb_buffer *buffer; /* of value; NULL: the memory is somebody else's, or the value is forgotten */
     int references;
     struct hb_tensor grad;
     struct hb_buffer *grad_buffer; /* NULL: no contribution yet */
     int contributions;
+    int64_t made_by[HB_VAR_MAKERS_MAX]; /* entries that can make the value again, in order */
+    int maker_count;
 };
 
 enum { HB_ENTRY_VARS_MAX = 4, HB_ENTRY_SAVED_MAX = 16 };
@@ -31,12 +35,16 @@ enum { HB_HEAD_ELEMENTS = 16 << 20 }; /* 64 MB of fp32 */
 
 struct hb_tape;
 struct hb_entry;
+struct hb_segment;
+struct hb_routing;
 
-/* An op's two backward entries. */
+/* An op's two backward entries, and what makes out[0] once more from what the
+ * entry keeps (tape/recompute.h). */
 struct hb_entry_kind {
     const char *name;
     hb_status (*backward_input)(struct hb_tape *tape, struct hb_entry *entry);
     hb_status (*backward_weight)(struct hb_tape *tape, struct hb_entry *entry); /* NULL: no weights */
+    hb_status (*again)(struct hb_tape *tape, struct hb_entry *entry);           /* NULL: its value must be kept */
 };
 
 struct hb_entry {
@@ -52,6 +60,7 @@ struct hb_entry {
     float number[2];
     const void *extra; /* the op's own; owned by the block */
     void *carry;       /* what goes with the microbatch; owned by the carry */
+    struct hb_segment *segment; /* of an entry that runs ops forward again; owned */
     bool input_done, weight_done;
 };
 
@@ -65,6 +74,9 @@ struct hb_tape {
     int64_t entry_count, entry_capacity;
     int64_t live_vars;     /* for tests: must be 0 after a complete backward */
     int64_t head_elements; /* logits of the head that may exist at a time; no bit depends on it */
+    bool forgetful;        /* values that are cheap to make again are let go (tape/recompute.h) */
+    bool with_weights;     /* the backward that runs now does weights too */
+    struct hb_routing *routing; /* where the expert layer leaves or finds its choices; NULL: nowhere */
 };
 
 void hb_tape_init(struct hb_tape *tape, struct hb_context *context);
@@ -74,6 +86,8 @@ void hb_tape_release(struct hb_tape *tape);
  * earlier, failed microbatch left is dropped. */
 void hb_tape_begin(struct hb_tape *tape, struct hb_gradients *gradients, int64_t microbatch);
 bool hb_tape_recording(const struct hb_tape *tape);
+/* Lets go of all entries, run or not. */
+void hb_tape_drop_entries(struct hb_tape *tape);
 
 /* Runs backward_input of entries [begin, end) from the last to the first, and
  * with `weights` each one's backward_weight right after it. */

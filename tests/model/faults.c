@@ -6,11 +6,14 @@
 
 enum { MICROBATCHES = 2, ROWS = 9 };
 
+static struct hb_recompute policy; /* of all runs of a test */
+
 static void open_small(struct run *run, const struct run_shape *shape)
 {
     const struct hb_backend *cpu;
     TH_OK(hb_cpu_select(&cpu));
     run_open(run, shape, cpu, 1, ROWS);
+    run->model->recompute = policy;
 }
 
 static hb_status try_step(struct run *run, struct hb_step_report *report)
@@ -72,8 +75,18 @@ static void test_experts(void **state)
     check_shape(&run_shapes[2]);
 }
 
+static void test_recompute(void **state)
+{
+    (void)state;
+    policy.kind = HB_RECOMPUTE_SELECTIVE;
+    check_shape(&run_shapes[2]);
+    policy.kind = HB_RECOMPUTE_FULL;
+    check_shape(&run_shapes[2]);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_dense), cmocka_unit_test(test_experts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_dense), cmocka_unit_test(test_experts),
+                                       cmocka_unit_test(test_recompute)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
