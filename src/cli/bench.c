@@ -26,6 +26,8 @@ static const char usage[] =
     "  --backend NAME    (default cpu)\n"
     "  --threads N       0: all processors (default 0)\n"
     "  --fast            numerics: fast (OpenBLAS products)\n"
+    "  --recompute WHAT  none, selective, full, or a number k: decoders 0, k, 2 k, ...\n"
+    "                    (default none)\n"
     "  --no-digest       without the digest of the parameters\n"
     "  --help            this text\n";
 
@@ -54,9 +56,10 @@ static const struct subject subjects[] = {
 enum { SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
 struct request {
-    const char *model, *backend;
+    const char *model, *backend, *recompute;
     int64_t steps, accumulate, threads;
     bool fast, no_digest;
+    struct hb_recompute policy;
 };
 
 /* Multiply-adds count 2: 6 per active weight of a product and token (the
@@ -127,7 +130,22 @@ static void print_ops(struct hb_op_clock *clock, int64_t steps, double total)
            100 * (total - sum) / total);
 }
 
-static void print_memory(int64_t parameters)
+/* none, selective, full or a number. */
+static bool read_recompute(const char *text, struct hb_recompute *recompute)
+{
+    static const char *const words[] = {
+        [HB_RECOMPUTE_NONE] = "none", [HB_RECOMPUTE_SELECTIVE] = "selective", [HB_RECOMPUTE_FULL] = "full"};
+    char *end;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (words[i] && strcmp(text, words[i]) == 0) {
+            *recompute = (struct hb_recompute){.kind = (enum hb_recompute_kind)i};
+            return true;
+        }
+    *recompute = (struct hb_recompute){.kind = HB_RECOMPUTE_EVERY, .every = strtoll(text, &end, 10)};
+    return end != text && !*end && recompute->every >= 1;
+}
+
+static void print_memory(int64_t parameters, int64_t activations)
 {
     int64_t total = 0;
     printf("\n%-26s %12s\n", "memory", "peak MB");
@@ -138,6 +156,7 @@ static void print_memory(int64_t parameters)
     }
     printf("%-26s %12.1f\n", "sum", 1e-6 * (double)total);
     printf("%-26s %12.1f\n", "beyond 16 B a parameter", 1e-6 * (double)(total - 16 * parameters));
+    printf("%-26s %12.1f\n", "activations in use", 1e-6 * (double)activations);
 }
 
 /* The instruction-set level, of a cpu backend. */
@@ -157,6 +176,7 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
     enum { WARM_UP = 2, MOST = 1000 };
     static double times[MOST];
     struct hb_op_clock clock = {0};
+    int64_t activations = 0;
     double total = 0, flops = step_flops(model, s, r->accumulate);
     double peak = 1e9 * hb_peak_gflops(context->threads);
     for (int64_t i = -WARM_UP; i < r->steps; i++) {
@@ -168,6 +188,7 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
             continue;
         times[i] = hb_clock_now() - start;
         total += times[i];
+        activations = report.activation_bytes;
     }
     double later = 1e9 * hb_peak_gflops(context->threads);
     if (later > peak)
@@ -184,7 +205,7 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
            (double)(r->accumulate * s->sequences * s->length) / median, 1e-9 * rate, 100 * rate / peak,
            1e-9 * peak);
     print_ops(&clock, r->steps, total);
-    print_memory(hb_model_parameter_count(model));
+    print_memory(hb_model_parameter_count(model), activations);
     return HB_OK;
 }
 
@@ -207,6 +228,7 @@ static hb_status bench(const struct request *r, const struct subject *s)
     HB_TRY(hb_backend_find(r->backend, &backend));
     HB_TRY_CLEAN(hb_context_open(backend, r->fast ? HB_FAST : HB_CANONICAL, (int)r->threads, &context));
     HB_TRY_CLEAN(hb_model_create(&context, &s->config, s->length, true, &model));
+    model->recompute = r->policy;
     HB_TRY_CLEAN(hb_model_initialise(model, 1));
     HB_TRY_CLEAN(hb_optimizer_init(&optimizer, model, &training));
     HB_TRY_CLEAN(hb_optimizer_digest(&optimizer, true, digest));
@@ -226,7 +248,7 @@ cleanup:
 
 int hb_cli_bench(int argc, char **argv)
 {
-    struct request r = {.model = "dense-small", .backend = "cpu", .steps = 5, .accumulate = 1};
+    struct request r = {.model = "dense-small", .backend = "cpu", .recompute = "none", .steps = 5, .accumulate = 1};
     const struct hb_option options[] = {
         {"--model", HB_OPTION_TEXT, &r.model, 0, 0},
         {"--steps", HB_OPTION_INT, &r.steps, 1, 1000},
@@ -234,6 +256,7 @@ int hb_cli_bench(int argc, char **argv)
         {"--backend", HB_OPTION_TEXT, &r.backend, 0, 0},
         {"--threads", HB_OPTION_INT, &r.threads, 0, 4096},
         {"--fast", HB_OPTION_FLAG, &r.fast, 0, 0},
+        {"--recompute", HB_OPTION_TEXT, &r.recompute, 0, 0},
         {"--no-digest", HB_OPTION_FLAG, &r.no_digest, 0, 0},
     };
     int rest, code;
@@ -241,6 +264,9 @@ int hb_cli_bench(int argc, char **argv)
         return code;
     if (rest)
         return hb_wrong_usage("bench", "unexpected argument '%s'", argv[1]);
+    if (!read_recompute(r.recompute, &r.policy))
+        return hb_wrong_usage("bench", "--recompute must be none, selective, full or a number from 1, got '%s'",
+                              r.recompute);
     for (int i = 0; i < SUBJECTS; i++)
         if (strcmp(subjects[i].name, r.model) == 0)
             return hb_finish("bench", bench(&r, &subjects[i]));

@@ -66,6 +66,7 @@ static void print_end(const struct hb_trainer *t, const char *path)
         printf("loss        %.6f\n", t->loss);
     if (isfinite(t->held_out_loss))
         printf("held-out    loss %.6f, perplexity %.4f\n", t->held_out_loss, hb_exp64(t->held_out_loss));
+    printf("activations %.1f MB at most\n", 1e-6 * (double)t->activation_bytes);
     printf("digest      %s\n", t->digest);
     printf("checkpoint  %s/checkpoints/step-%08" PRId64 "\n", c->run_folder, t->saved_at);
     if (t->attempted < c->steps)

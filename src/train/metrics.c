@@ -90,6 +90,7 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
     number(out, "loss_scale", line->loss_scale);
     fprintf(out, ", \"skipped\": %s", r->verdict.skipped ? "true" : "false");
     number(out, "tokens_per_second", line->tokens_per_second);
+    fprintf(out, ", \"activation_bytes\": %lld", (long long)r->activation_bytes);
     if (line->evaluated)
         number(out, "held_out_loss", line->held_out_loss);
     if (r->digest[0])

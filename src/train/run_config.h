@@ -4,7 +4,7 @@
 #define HB_TRAIN_RUN_CONFIG_H
 
 #include "core/yaml.h"
-#include "model/config.h"
+#include "model/model.h"
 #include "train/optimizer.h"
 
 enum { HB_RUN_SHARDS_MAX = 64 };
@@ -32,6 +32,9 @@ struct hb_run_config {
 
     int64_t digest_every, evaluate_every, evaluate_samples, checkpoint_every, keep_checkpoints;
     bool tensorboard;
+
+    const struct hb_yaml_node *recompute_node;
+    struct hb_recompute recompute;
 
     struct hb_model_config model;
     int model_balance; /* enum hb_balance_kind, as bound */

@@ -151,6 +151,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     bool aux = config->balance == HB_BALANCE_HF || config->balance == HB_BALANCE_LAYER;
     s->carry.balance.aux_factor = aux ? (float)((double)scale * config->router_aux_loss_coef / (double)M) : 0;
     s->carry.balance.z_factor = (float)((double)scale * config->router_z_loss_coef / (double)M);
+    s->tape.pool.in_use_peak = s->tape.pool.in_use;
     if (s->counts.data)
         HB_TRY(hb_zero(s->context, s->counts));
     hb_gradients_begin(&s->gradients, M, model->params, model->param_count);
@@ -161,6 +162,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
             return hb_fail_in(status, "microbatch %lld", (long long)m);
         }
     }
+    report->activation_bytes = s->tape.pool.in_use_peak;
     hb_trace_microbatch(s->context, -1);
     hb_trace_at(s->context, (struct hb_trace_place){"gradients", -1}, "fold");
     HB_TRY(hb_gradients_close(&s->gradients, model->params, model->param_count));

@@ -109,6 +109,7 @@ static hb_status open_model(struct hb_trainer *t)
                        hb_yaml_place(c->doc, "backend"), c->backend);
     HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, (int)c->threads, &t->context));
     HB_TRY(hb_model_create(&t->context, &c->model, c->sequence_length, true, &t->model));
+    t->model->recompute = c->recompute;
     struct hb_optimizer_config optimizer = hb_run_config_optimizer(c);
     HB_TRY(hb_optimizer_init(&t->optimizer, t->model, &optimizer));
     return hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length);
@@ -298,6 +299,8 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     t->attempted++;
     t->tokens += report.tokens;
     t->loss = report.loss;
+    if (report.activation_bytes > t->activation_bytes)
+        t->activation_bytes = report.activation_bytes;
     if (report.digest[0])
         memcpy(t->digest, report.digest, sizeof t->digest);
     bool last = t->attempted == c->steps;

@@ -37,6 +37,7 @@ struct hb_trainer {
     int64_t resumed_from;      /* step of the checkpoint, 0: fresh */
     int64_t saved_at;          /* step of the last checkpoint, -1: none */
     char digest[HB_DIGEST_TEXT + 1]; /* the last one made */
+    int64_t activation_bytes; /* the most that a step's activations took */
     double loss, held_out_loss; /* the last ones; NaN before */
 };
 

@@ -290,6 +290,32 @@ static void test_same(void **state)
     same("model.hidden_size=56", "hidden_size: 56");
 }
 
+static void test_recompute(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set;
+        enum hb_recompute_kind kind;
+        int64_t every;
+    } good[] = {
+        {"training.recompute=none", HB_RECOMPUTE_NONE, 0},
+        {"training.recompute=selective", HB_RECOMPUTE_SELECTIVE, 0},
+        {"training.recompute=full", HB_RECOMPUTE_FULL, 0},
+        {"training.recompute={every: 3}", HB_RECOMPUTE_EVERY, 3},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct hb_run_config c;
+        OK(load_with(usual, &good[i].set, 1, &c));
+        assert_int_equal(c.recompute.kind, good[i].kind);
+        assert_int_equal(c.recompute.every, good[i].every);
+        hb_run_config_release(&c);
+    }
+    refused_override("training.recompute=some", "must be none, selective, full, or a map");
+    refused_override("training.recompute={each: 2}", "must be none, selective, full, or a map");
+    refused_override("training.recompute={every: 0}", "at least 1");
+    assert_true(hb_run_config_is_free("training.recompute"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +324,7 @@ int main(void)
         cmocka_unit_test(test_missing),     cmocka_unit_test(test_impossible_shapes),
         cmocka_unit_test(test_overrides),   cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_init_from),   cmocka_unit_test(test_same),
+        cmocka_unit_test(test_recompute),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
