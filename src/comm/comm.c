@@ -1,0 +1,385 @@
+#include "comm/comm.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "comm/transport.h"
+
+static double timeout = 1800;
+static struct hb_comm_traffic everything;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+const char *hb_comm_kind_name(enum hb_comm_kind kind)
+{
+    static const char *const names[HB_COMM_KINDS] = {"message", "exchange", "gather", "broadcast", "agree"};
+    return names[kind];
+}
+
+/* --- life --- */
+
+/* Variables that launchers set in every process of a job of several. */
+bool hb_comm_is_parallel(void)
+{
+    static const char *const sizes[] = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_SIZE"};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const char *text = getenv(sizes[i]);
+        if (text && atoi(text) > 1)
+            return true;
+    }
+    return getenv("PMIX_RANK") && getenv("SLURM_NTASKS") && atoi(getenv("SLURM_NTASKS")) > 1;
+}
+
+const char *hb_comm_library(void)
+{
+    return hb_mpi_library();
+}
+
+hb_status hb_comm_world(struct hb_comm **out)
+{
+    return hb_comm_is_parallel() ? hb_mpi_world(out) : hb_comm_self(out);
+}
+
+hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, const char *name, struct hb_comm **out)
+{
+    struct hb_comm *comm = calloc(1, sizeof *comm);
+    if (!comm)
+        return HB_FAIL(HB_EMEMORY, "out of memory for communicator %s", name);
+    comm->transport = parent->transport;
+    snprintf(comm->name, sizeof comm->name, "%s", name);
+    hb_status status = parent->transport->split(parent, color, key, comm);
+    if (status != HB_OK) {
+        free(comm);
+        return status;
+    }
+    comm->world_rank = calloc((size_t)comm->size, sizeof *comm->world_rank);
+    size_t *bytes = calloc((size_t)comm->size, sizeof *bytes);
+    int mine = hb_comm_world_rank(parent, parent->rank), *ranks = comm->world_rank;
+    if (!ranks || !bytes)
+        status = HB_FAIL(HB_EMEMORY, "out of memory for communicator %s", name);
+    for (int r = 0; status == HB_OK && r < comm->size; r++)
+        bytes[r] = sizeof mine;
+    comm->world_rank = NULL; /* not yet known: messages name ranks of the group */
+    if (status == HB_OK)
+        status = hb_comm_gather(comm, &mine, ranks, bytes);
+    comm->world_rank = ranks;
+    comm->traffic = (struct hb_comm_traffic){0};
+    free(bytes);
+    if (status != HB_OK) {
+        hb_comm_destroy(comm);
+        return status;
+    }
+    *out = comm;
+    return HB_OK;
+}
+
+void hb_comm_destroy(struct hb_comm *comm)
+{
+    if (!comm)
+        return;
+    comm->transport->destroy(comm);
+    free(comm->world_rank);
+    free(comm);
+}
+
+void hb_comm_abort(struct hb_comm *world, int code)
+{
+    world->transport->abort(world, code);
+}
+
+int hb_comm_rank(const struct hb_comm *comm)
+{
+    return comm->rank;
+}
+
+int hb_comm_size(const struct hb_comm *comm)
+{
+    return comm->size;
+}
+
+int hb_comm_world_rank(const struct hb_comm *comm, int rank)
+{
+    return comm->world_rank ? comm->world_rank[rank] : rank;
+}
+
+void hb_comm_set_timeout(double seconds)
+{
+    timeout = seconds;
+}
+
+struct hb_comm_traffic hb_comm_traffic(const struct hb_comm *comm)
+{
+    return comm ? comm->traffic : everything;
+}
+
+/* --- two ranks --- */
+
+static void count_call(struct hb_comm *comm, enum hb_comm_kind kind)
+{
+    if (comm->size == 1)
+        return;
+    comm->traffic.calls[kind]++;
+    everything.calls[kind]++;
+}
+
+static hb_status start_send(struct hb_comm *comm, int to, int lane, enum hb_comm_kind kind, const void *data,
+                            size_t bytes, struct hb_comm_request *request)
+{
+    *request = (struct hb_comm_request){.peer = to};
+    comm->traffic.messages[kind]++;
+    everything.messages[kind]++;
+    comm->traffic.bytes[kind] += (int64_t)bytes;
+    everything.bytes[kind] += (int64_t)bytes;
+    return comm->transport->send(comm, to, lane, data, bytes, request);
+}
+
+static hb_status start_receive(struct hb_comm *comm, int from, int lane, void *data, size_t bytes,
+                               struct hb_comm_request *request)
+{
+    *request = (struct hb_comm_request){.peer = from, .receives = true};
+    return comm->transport->receive(comm, from, lane, data, bytes, request);
+}
+
+hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t bytes, struct hb_comm_request *request)
+{
+    count_call(comm, HB_COMM_MESSAGE);
+    return start_send(comm, to, HB_LANE_MESSAGES, HB_COMM_MESSAGE, data, bytes, request);
+}
+
+hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes, struct hb_comm_request *request)
+{
+    return start_receive(comm, from, HB_LANE_MESSAGES, data, bytes, request);
+}
+
+static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_request *requests, int64_t count,
+                         double seconds)
+{
+    char ranks[200] = "";
+    size_t length = 0;
+    for (int64_t i = 0; i < count && length + 16 < sizeof ranks; i++)
+        if (!requests[i].done && requests[i].peer >= 0)
+            length += (size_t)snprintf(ranks + length, sizeof ranks - length, "%s%d", length ? ", " : "",
+                                       hb_comm_world_rank(comm, requests[i].peer));
+    return HB_FAIL(HB_EIO,
+                   "rank %d waited %.0f s for rank %s (group %s) in vain; it hangs or is gone. Restart from the last "
+                   "checkpoint (--resume), or give it longer (parallel.timeout)",
+                   hb_comm_world_rank(comm, comm->rank), seconds, ranks, comm->name);
+}
+
+/* Polls and gives way: ranks may share processors, and one that spins would keep
+ * the others from what it waits for. */
+hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count)
+{
+    enum { POLLS = 8 };
+    double start = 0;
+    for (int64_t polls = 0;; polls++) {
+        int64_t open = 0;
+        for (int64_t i = 0; i < count; i++) {
+            if (!requests[i].done && requests[i].peer >= 0)
+                HB_TRY(comm->transport->test(comm, &requests[i]));
+            open += !requests[i].done && requests[i].peer >= 0;
+        }
+        if (!open)
+            break;
+        if (polls < POLLS)
+            continue;
+        if (start == 0)
+            start = now();
+        if (timeout > 0 && polls % 64 == 0 && now() - start > timeout)
+            return give_up(comm, requests, count, timeout);
+        sched_yield();
+    }
+    if (start != 0) {
+        double waited = now() - start;
+        comm->traffic.waited += waited;
+        everything.waited += waited;
+    }
+    return HB_OK;
+}
+
+/* --- all ranks --- */
+
+/* Sends and receives with every other rank that has something; what a rank has
+ * for itself is copied. */
+static hb_status all_to_all(struct hb_comm *comm, enum hb_comm_kind kind, const char *const *send,
+                            const size_t *send_bytes, char *const *recv, const size_t *recv_bytes)
+{
+    struct hb_comm_request *requests = malloc(2 * (size_t)comm->size * sizeof *requests);
+    int64_t count = 0;
+    hb_status status = HB_OK;
+    if (!requests)
+        return HB_FAIL(HB_EMEMORY, "out of memory for the messages of %d ranks", comm->size);
+    for (int i = 1; i < comm->size; i++) {
+        int from = (comm->rank + comm->size - i) % comm->size;
+        if (status == HB_OK && recv_bytes[from])
+            status = start_receive(comm, from, HB_LANE_COLLECTIVES, recv[from], recv_bytes[from], &requests[count++]);
+    }
+    for (int i = 1; i < comm->size; i++) {
+        int to = (comm->rank + i) % comm->size;
+        if (status == HB_OK && send_bytes[to])
+            status = start_send(comm, to, HB_LANE_COLLECTIVES, kind, send[to], send_bytes[to], &requests[count++]);
+    }
+    if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank])
+        memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
+    if (status == HB_OK)
+        status = hb_comm_wait(comm, requests, count);
+    free(requests);
+    return status;
+}
+
+struct ends {
+    const char **send;
+    char **recv;
+    size_t *bytes;
+};
+
+static hb_status ends_init(struct ends *ends, const struct hb_comm *comm)
+{
+    size_t n = (size_t)comm->size;
+    *ends = (struct ends){calloc(n, sizeof *ends->send), calloc(n, sizeof *ends->recv), calloc(n, sizeof *ends->bytes)};
+    if (ends->send && ends->recv && ends->bytes)
+        return HB_OK;
+    return HB_FAIL(HB_EMEMORY, "out of memory for the messages of %d ranks", comm->size);
+}
+
+static void ends_release(struct ends *ends)
+{
+    free(ends->send);
+    free(ends->recv);
+    free(ends->bytes);
+}
+
+hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t *send_bytes, void *recv,
+                           const size_t *recv_bytes)
+{
+    struct ends ends;
+    count_call(comm, HB_COMM_EXCHANGE);
+    hb_status status = ends_init(&ends, comm);
+    const char *from = send;
+    char *to = recv;
+    for (int r = 0; status == HB_OK && r < comm->size; r++) {
+        ends.send[r] = from;
+        ends.recv[r] = to;
+        from += send_bytes[r];
+        to += recv_bytes[r];
+    }
+    if (status == HB_OK)
+        status = all_to_all(comm, HB_COMM_EXCHANGE, ends.send, send_bytes, ends.recv, recv_bytes);
+    ends_release(&ends);
+    return status;
+}
+
+static hb_status gather(struct hb_comm *comm, enum hb_comm_kind kind, const void *send, void *recv,
+                        const size_t *bytes)
+{
+    struct ends ends;
+    hb_status status = ends_init(&ends, comm);
+    char *to = recv;
+    for (int r = 0; status == HB_OK && r < comm->size; r++) {
+        ends.send[r] = send;
+        ends.bytes[r] = bytes[comm->rank];
+        ends.recv[r] = to;
+        to += bytes[r];
+    }
+    if (status == HB_OK)
+        status = all_to_all(comm, kind, ends.send, ends.bytes, ends.recv, bytes);
+    ends_release(&ends);
+    return status;
+}
+
+hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes)
+{
+    count_call(comm, HB_COMM_GATHER);
+    return gather(comm, HB_COMM_GATHER, send, recv, bytes);
+}
+
+/* Along a binomial tree: in round i the ranks that have the data send it
+ * 2^i further. */
+hb_status hb_comm_broadcast(struct hb_comm *comm, int root, void *data, size_t bytes)
+{
+    int size = comm->size, place = (comm->rank + size - root) % size;
+    count_call(comm, HB_COMM_BROADCAST);
+    for (int step = 1; bytes && step < size; step *= 2) {
+        struct hb_comm_request request = {.peer = -1};
+        if (place < step && place + step < size)
+            HB_TRY(start_send(comm, (comm->rank + step) % size, HB_LANE_COLLECTIVES, HB_COMM_BROADCAST, data, bytes,
+                              &request));
+        else if (place >= step && place < 2 * step)
+            HB_TRY(start_receive(comm, (comm->rank + size - step) % size, HB_LANE_COLLECTIVES, data, bytes, &request));
+        HB_TRY(hb_comm_wait(comm, &request, 1));
+    }
+    return HB_OK;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t plus(int64_t a, int64_t b)
+{
+    return a + b;
+}
+
+/* Everybody gets everybody's integers, in the order of ranks. They are few; and
+ * a rank that does not come is named by all. */
+static hb_status combine(struct hb_comm *comm, int64_t *values, int64_t count, int64_t (*with)(int64_t, int64_t))
+{
+    if (comm->size == 1 || count == 0)
+        return HB_OK;
+    count_call(comm, HB_COMM_AGREE);
+    size_t each = (size_t)count * sizeof *values, *bytes = calloc((size_t)comm->size, sizeof *bytes);
+    int64_t *all = malloc((size_t)comm->size * each);
+    hb_status status = bytes && all ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for an agreement of %d ranks", comm->size);
+    for (int r = 0; status == HB_OK && r < comm->size; r++)
+        bytes[r] = each;
+    if (status == HB_OK)
+        status = gather(comm, HB_COMM_AGREE, values, all, bytes);
+    for (int64_t i = 0; status == HB_OK && i < count; i++) {
+        int64_t value = all[i];
+        for (int r = 1; r < comm->size; r++)
+            value = with(value, all[r * count + i]);
+        values[i] = value;
+    }
+    free(bytes);
+    free(all);
+    return status;
+}
+
+hb_status hb_comm_max(struct hb_comm *comm, int64_t *values, int64_t count)
+{
+    return combine(comm, values, count, larger);
+}
+
+hb_status hb_comm_sum(struct hb_comm *comm, int64_t *values, int64_t count)
+{
+    return combine(comm, values, count, plus);
+}
+
+hb_status hb_comm_agree(struct hb_comm *comm, hb_status status)
+{
+    enum { TEXT = 600 };
+    if (comm->size == 1)
+        return status;
+    int64_t first = status == HB_OK ? INT64_MIN : -comm->rank; /* the lowest rank that failed */
+    HB_TRY(hb_comm_max(comm, &first, 1));
+    if (first == INT64_MIN)
+        return HB_OK;
+    struct {
+        int64_t status;
+        char text[TEXT];
+    } message = {status, ""};
+    snprintf(message.text, sizeof message.text, "%s", status == HB_OK ? "" : hb_error());
+    HB_TRY(hb_comm_broadcast(comm, (int)-first, &message, sizeof message));
+    if (status != HB_OK)
+        return status; /* its own message stays */
+    return HB_FAIL((hb_status)message.status, "rank %d: %s", hb_comm_world_rank(comm, (int)-first), message.text);
+}

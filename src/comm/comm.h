@@ -1,0 +1,111 @@
+/* Ranks that exchange bytes.
+ *
+ * A communicator moves bytes, takes maxima and adds integers. It never adds
+ * floating-point numbers: where values of several ranks become one, the receiver
+ * adds them in the order of docs/numerics.md. So no result depends on how many
+ * ranks there are or which library carries the bytes.
+ *
+ * Everything is host memory. Ranks are numbered 0 .. size - 1. "Collective"
+ * functions are called by all ranks of the communicator, in the same order. A
+ * rank alone does them by copying, and nothing is counted.
+ *
+ * An error here (HB_EIO) means that the communicator is of no use any more: a
+ * peer did not answer in time, or the library below failed. The job must end. */
+#ifndef HB_COMM_COMM_H
+#define HB_COMM_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+
+struct hb_comm;
+
+/* What is counted: by kind of operation. */
+enum hb_comm_kind {
+    HB_COMM_MESSAGE,   /* send and receive between two ranks */
+    HB_COMM_EXCHANGE,  /* all to all */
+    HB_COMM_GATHER,    /* all gather */
+    HB_COMM_BROADCAST, /* one to all */
+    HB_COMM_AGREE,     /* maxima and sums of integers, barriers */
+    HB_COMM_KINDS
+};
+const char *hb_comm_kind_name(enum hb_comm_kind kind);
+
+/* Of one rank: calls, messages that it sent, bytes that it sent to others. */
+struct hb_comm_traffic {
+    int64_t calls[HB_COMM_KINDS], messages[HB_COMM_KINDS], bytes[HB_COMM_KINDS];
+    double waited; /* seconds that it waited for others */
+};
+
+/* A message on its way. `peer` < 0: nothing under way. */
+struct hb_comm_request {
+    int peer;
+    bool done, receives;
+    uint64_t handle[2]; /* the transport's own */
+};
+
+/* --- life --- */
+
+/* One rank. Not collective. */
+HB_MUST_USE hb_status hb_comm_self(struct hb_comm **out);
+/* All ranks of the job that this process was started in (mpiexec, srun), or one
+ * rank. HB_EUNSUPPORTED when there are others and the program was built without
+ * MPI. Collective: all processes of the job. */
+HB_MUST_USE hb_status hb_comm_world(struct hb_comm **out);
+/* The ranks with the same `color`, ordered by `key`; `name` ("experts") is for
+ * messages. Collective: parent, which must outlive it. */
+HB_MUST_USE hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, const char *name,
+                                    struct hb_comm **out);
+/* Not collective. NULL is allowed. The world's ends the use of the transport. */
+void hb_comm_destroy(struct hb_comm *comm);
+/* Ends all processes of the job at once, when one of them has failed. */
+void hb_comm_abort(struct hb_comm *world, int code);
+
+/* Was this process started as one of several ranks? */
+bool hb_comm_is_parallel(void);
+/* "MPICH 4.0.2", or "none: built without MPI". */
+const char *hb_comm_library(void);
+
+int hb_comm_rank(const struct hb_comm *comm);
+int hb_comm_size(const struct hb_comm *comm);
+/* The number of rank `rank` in the world. */
+int hb_comm_world_rank(const struct hb_comm *comm, int rank);
+
+/* Seconds after which waiting for a peer is an error; 0: never. Of all communicators. */
+void hb_comm_set_timeout(double seconds);
+
+/* Counted since the start, over all communicators of the process, or by one. */
+struct hb_comm_traffic hb_comm_traffic(const struct hb_comm *comm);
+
+/* --- two ranks --- */
+
+/* Both return at once; the memory stays as it is until the wait. Messages from
+ * one rank to another arrive in the order in which they were sent. */
+HB_MUST_USE hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t bytes,
+                                   struct hb_comm_request *request);
+HB_MUST_USE hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes,
+                                      struct hb_comm_request *request);
+/* HB_EIO names the ranks that were waited for in vain. */
+HB_MUST_USE hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count);
+
+/* --- all ranks; collective --- */
+
+/* send: for rank 0, 1, ... one behind the other, send_bytes[r] each; recv
+ * likewise from each rank. They do not overlap. */
+HB_MUST_USE hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t *send_bytes, void *recv,
+                                       const size_t *recv_bytes);
+/* recv: bytes[0] of rank 0, bytes[1] of rank 1, ...; `send` has bytes[own rank],
+ * and may be its place in recv. */
+HB_MUST_USE hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes);
+HB_MUST_USE hb_status hb_comm_broadcast(struct hb_comm *comm, int root, void *data, size_t bytes);
+/* In place, element by element. */
+HB_MUST_USE hb_status hb_comm_max(struct hb_comm *comm, int64_t *values, int64_t count);
+HB_MUST_USE hb_status hb_comm_sum(struct hb_comm *comm, int64_t *values, int64_t count);
+
+/* Agrees on an error: every rank passes its own status, all get HB_OK or all get
+ * an error; who had none says which rank failed and with what message. */
+HB_MUST_USE hb_status hb_comm_agree(struct hb_comm *comm, hb_status status);
+
+#endif

@@ -1,0 +1,38 @@
+/* What carries the bytes: one table per library below. comm.c builds everything else on it. */
+#ifndef HB_COMM_TRANSPORT_H
+#define HB_COMM_TRANSPORT_H
+
+#include "comm/comm.h"
+
+struct hb_transport {
+    const char *name;
+    hb_status (*send)(struct hb_comm *comm, int to, int lane, const void *data, size_t bytes,
+                      struct hb_comm_request *request);
+    hb_status (*receive)(struct hb_comm *comm, int from, int lane, void *data, size_t bytes,
+                         struct hb_comm_request *request);
+    /* Sets request->done when the message has gone or come. */
+    hb_status (*test)(struct hb_comm *comm, struct hb_comm_request *request);
+    hb_status (*split)(struct hb_comm *parent, int64_t color, int64_t key, struct hb_comm *out);
+    void (*destroy)(struct hb_comm *comm);
+    void (*abort)(struct hb_comm *comm, int code);
+};
+
+/* Messages between two ranks, and those inside collectives, do not meet. */
+enum { HB_LANE_MESSAGES, HB_LANE_COLLECTIVES };
+
+enum { HB_COMM_NAME = 24 };
+
+struct hb_comm {
+    const struct hb_transport *transport;
+    char name[HB_COMM_NAME];
+    int rank, size;
+    int *world_rank; /* [size], owned; NULL: the world itself */
+    struct hb_comm_traffic traffic;
+    uint64_t handle; /* the transport's own */
+};
+
+/* mpi.c: HB_EUNSUPPORTED in a build without MPI. */
+HB_MUST_USE hb_status hb_mpi_world(struct hb_comm **out);
+const char *hb_mpi_library(void);
+
+#endif
