@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fault.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/log.h"
@@ -123,6 +124,7 @@ static hb_status write_files(const char *folder, const struct hb_model *model, s
     HB_TRY(hb_model_save(model, folder, &weights));
     hb_checkpoint_manifest_add(&s.manifest, "model.safetensors", &weights);
     HB_TRY(enter(&s, "config.json"));
+    hb_fault_point(HB_FAULT_WRITE);
     HB_TRY(write_moments(&s, optimizer));
     if (tokenizer)
         HB_TRY(copy_tokenizer(&s, tokenizer));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fault.h"
 #include "core/math64.h"
 
 static int64_t chunks_of(int64_t count)
@@ -166,6 +167,7 @@ static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bo
             .chunk_hash = digest ? hashes_of(o, p) : (struct hb_tensor){0},
         };
         HB_TRY(hb_adamw(o->context, &args));
+        hb_fault_point(HB_FAULT_OPTIMIZER);
     }
     return HB_OK;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fault.h"
 #include "core/tree.h"
 
 static hb_status allocate(struct hb_context *context, struct hb_tensor *t)
@@ -77,6 +78,7 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
     hb_trace_microbatch(s->context, m);
     HB_TRY(hb_carry_load(&s->carry, batch, model->cosine, model->sine));
     HB_TRY(hb_model_forward(model, &s->tape, &s->carry));
+    hb_fault_point(HB_FAULT_FORWARD);
     HB_TRY(keep(s, m));
     return hb_model_backward(model, &s->tape);
 }
@@ -165,6 +167,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     report->activation_bytes = s->tape.pool.in_use_peak;
     hb_trace_microbatch(s->context, -1);
     hb_trace_at(s->context, (struct hb_trace_place){"gradients", -1}, "fold");
+    hb_fault_point(HB_FAULT_FOLD);
     HB_TRY(hb_gradients_close(&s->gradients, model->params, model->param_count));
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
     HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));

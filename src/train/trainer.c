@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/registry.h"
+#include "core/fault.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "data/manifest.h"
@@ -292,6 +293,7 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     struct hb_step_report report;
     double start = hb_clock_now();
     HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted));
+    hb_fault_step(t->attempted + 1);
     hb_run_trace_begin(t->trace, t->attempted + 1);
     HB_TRY(hb_step(&t->stepper, t->batches.batch, c->accumulate, 1, due(t->attempted + 1, c->digest_every), &report));
     HB_TRY(hb_run_trace_end(t->trace));

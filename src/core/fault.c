@@ -1,0 +1,85 @@
+#define _GNU_SOURCE 1
+#include "core/fault.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const phase_names[HB_FAULT_PHASES] = {
+    [HB_FAULT_FORWARD] = "forward",     [HB_FAULT_EXCHANGE] = "exchange",
+    [HB_FAULT_FOLD] = "fold",           [HB_FAULT_OPTIMIZER] = "optimizer", [HB_FAULT_WRITE] = "write",
+    [HB_FAULT_RENAME] = "rename",
+};
+
+static struct {
+    enum hb_fault_phase phase; /* NONE: not armed */
+    int64_t step, now;
+    bool hang;
+} armed;
+
+/* The word number `which`; its length 0: there are not so many. */
+static const char *find_word(const char *text, int64_t which, size_t *length)
+{
+    for (text += strspn(text, " ");; which--) {
+        *length = strcspn(text, " ");
+        if (which == 0 || *length == 0)
+            return text;
+        text += *length;
+        text += strspn(text, " ");
+    }
+}
+
+static hb_status read_word(const char *word, int rank)
+{
+    const char *rest = word;
+    bool hang = strncmp(word, "hang:", 5) == 0;
+    if (hang)
+        rest += 5;
+    for (int p = HB_FAULT_FORWARD; p < HB_FAULT_PHASES; p++) {
+        size_t length = strlen(phase_names[p]);
+        long long step;
+        int of = 0, used = 0;
+        if (strncmp(rest, phase_names[p], length) != 0 || rest[length] != '@')
+            continue;
+        if (sscanf(rest + length, "@%lld%n/%d%n", &step, &used, &of, &used) < 1 || rest[length + (size_t)used])
+            break;
+        if (of == rank) {
+            armed.phase = (enum hb_fault_phase)p;
+            armed.step = step;
+            armed.hang = hang;
+        }
+        return HB_OK;
+    }
+    return HB_FAIL(HB_EARGUMENT,
+                   "a fault is written as in fold@3/1 (phase, step, rank) or hang:fold@3/1, with a phase of forward, exchange, "
+                   "fold, optimizer, write, rename; not '%s'",
+                   word);
+}
+
+hb_status hb_fault_arm(const char *text, int64_t attempt, int rank)
+{
+    char word[64];
+    size_t length;
+    armed.phase = HB_FAULT_NONE;
+    const char *start = find_word(text ? text : "", attempt, &length);
+    if (length == 0 || (length == 1 && *start == '-'))
+        return HB_OK;
+    snprintf(word, sizeof word, "%.*s", (int)length, start);
+    return read_word(word, rank);
+}
+
+void hb_fault_step(int64_t step)
+{
+    armed.now = step;
+}
+
+void hb_fault_point(enum hb_fault_phase phase)
+{
+    if (armed.phase != phase || armed.now != armed.step)
+        return;
+    while (armed.hang)
+        pause();
+    kill(getpid(), SIGKILL);
+}
