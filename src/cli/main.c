@@ -8,6 +8,7 @@
 #include "cli/generate.h"
 #include "cli/ops.h"
 #include "cli/probe.h"
+#include "cli/scaler.h"
 #include "cli/tokenizer.h"
 #include "cli/train.h"
 #include "cli/verify.h"
@@ -24,6 +25,7 @@ static const struct {
     {"generate", hb_cli_generate, "let a trained model write"},
     {"verify", hb_cli_verify, "check a backend against golden outputs and ref"},
     {"probe", hb_cli_probe, "logits, losses and gradients of one microbatch"},
+    {"scaler", hb_cli_scaler, "replay a trace of overflows through a loss scaler"},
     {"diff", hb_cli_diff, "where do two runs part?"},
     {"ops", hb_cli_ops, "the table of ops and backends"},
     {"bench", hb_cli_bench, "time a training step, op by op"},
