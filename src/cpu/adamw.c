@@ -4,6 +4,8 @@
 #include <xxhash.h>
 
 #include "core/hash.h"
+#include "core/philox.h"
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -11,17 +13,17 @@
  * compiled into this file, so that it has the vector instructions of the level.) */
 enum { PIECE = 512 };
 
-/* Returns not 0 if there is a NaN among the new parameters. */
-static uint32_t update(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count)
+/* `count` elements at most a piece. Returns not 0 if there is a NaN among the new parameters. */
+static uint32_t step(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count, const float *grad,
+                     float *param)
 {
-    float *restrict param = (float *)args->param.data + begin;
-    const float *restrict grad = (const float *)args->grad.data + begin;
     float *restrict m = (float *)args->m.data + begin;
     float *restrict v = (float *)args->v.data + begin;
     float inv_scale = args->inv_scale, keep = args->keep, step_size = args->step_size, root2 = args->root2;
     float beta1 = args->beta1, one_minus_beta1 = args->one_minus_beta1;
     float beta2 = args->beta2, one_minus_beta2 = args->one_minus_beta2, eps = args->eps;
     uint32_t nans = 0;
+#pragma omp simd reduction(| : nans)
     for (int64_t i = 0; i < count; i++) {
         float g = (grad[i] * inv_scale) * coef;
         float mi = fmaf(beta1, m[i], one_minus_beta1 * g);
@@ -35,18 +37,67 @@ static uint32_t update(const struct hb_adamw_args *args, float coef, int64_t beg
     return nans;
 }
 
-static uint64_t update_and_hash(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count)
+/* Rounds up or down as random bits say: element i takes word `index` + i of the stream. */
+static void narrow_random(enum hb_dtype dtype, const float *from, int64_t count, const struct hb_random *stream,
+                          uint64_t index, uint16_t *to)
 {
-    const float *param = (const float *)args->param.data + begin;
+    uint32_t words[4];
+    for (int64_t i = 0; i < count; i++, index++) {
+        if (i == 0 || index % 4 == 0)
+            hb_random_u32x4(stream, index / 4, words);
+        to[i] = dtype == HB_BF16 ? hb_bf16_of_f32_random(from[i], words[index % 4])
+                                 : hb_f16_of_f32_random(from[i], words[index % 4]);
+    }
+}
+
+/* Rounds the new values of weights without masters, and makes `param` what they stand for. */
+static void round_weights(const struct hb_adamw_args *args, int64_t begin, int64_t count, float *param)
+{
+    int64_t each = hb_tensor_count(&args->param) / args->groups, group = begin / each;
+    const int64_t *names = args->names.data;
+    if (names) {
+        struct hb_random stream = {{(uint32_t)args->key, (uint32_t)((uint64_t)args->key >> 32)},
+                                   (uint64_t)names[group]};
+        narrow_random(args->param.dtype, param, count, &stream, (uint64_t)(args->first + begin - group * each),
+                      (uint16_t *)args->param.data + begin);
+    } else {
+        hb_narrow(args->param.dtype, param, count, args->param.data, begin);
+    }
+    hb_widen(args->param.dtype, args->param.data, begin, count, param);
+}
+
+/* A piece; the new values come back, in memory or in `room`. */
+static const float *update(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count, float *room,
+                           uint32_t *nans)
+{
+    float buffer[PIECE], *param = hb_place(&args->param, begin, room);
+    (void)hb_read(&args->param, begin, count, param);
+    *nans |= step(args, coef, begin, count, hb_read(&args->grad, begin, count, buffer), param);
+    if (args->param.dtype != HB_F32)
+        round_weights(args, begin, count, param);
+    if (args->stored.data)
+        hb_narrow(args->stored.dtype, param, count, args->stored.data, begin);
+    return param;
+}
+
+/* A chunk; its hash if one is wanted. */
+static uint64_t update_chunk(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count, bool hash)
+{
     XXH3_state_t state;
     uint32_t nans = 0;
-    XXH3_64bits_reset(&state);
+    float room[PIECE], chunk[HB_CHUNK];
+    if (hash)
+        XXH3_64bits_reset(&state);
     for (int64_t i = 0; i < count; i += PIECE) {
         int64_t piece = hb_at_most(count - i, PIECE);
-        nans |= update(args, coef, begin + i, piece);
-        XXH3_64bits_update(&state, param + i, (size_t)piece * sizeof *param);
+        const float *param = update(args, coef, begin + i, piece, room, &nans);
+        if (hash)
+            XXH3_64bits_update(&state, param, (size_t)piece * sizeof *param);
     }
-    return nans ? hb_chunk_hash(param, (size_t)count) : XXH3_64bits_digest(&state);
+    if (!hash)
+        return 0;
+    return nans ? hb_chunk_hash(hb_read(&args->param, begin, count, chunk), (size_t)count)
+                : XXH3_64bits_digest(&state);
 }
 
 hb_status HB_CPU(adamw)(struct hb_context *context, const struct hb_adamw_args *args)
@@ -62,10 +113,9 @@ hb_status HB_CPU(adamw)(struct hb_context *context, const struct hb_adamw_args *
     for (int64_t k = 0; k < G * chunks; k++) {
         int64_t first = k % chunks * HB_CHUNK, count = hb_at_most(each - first, HB_CHUNK);
         int64_t begin = k / chunks * each + first;
+        uint64_t value = update_chunk(args, coef, begin, count, hash != NULL);
         if (hash)
-            hash[k] = update_and_hash(args, coef, begin, count);
-        else
-            update(args, coef, begin, count);
+            hash[k] = value;
     }
     return HB_OK;
 }

@@ -2,14 +2,18 @@
 
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
-static void sum_chunk(const float *x, int64_t rows, int64_t stride, int64_t width, float *sum)
+/* Rows [begin, end), columns from `column` on. */
+static void sum_chunk(const struct hb_tensor *x, int64_t begin, int64_t end, int64_t column, int64_t width, float *sum)
 {
-    memcpy(sum, x, (size_t)width * sizeof *sum);
-    for (int64_t t = 1; t < rows; t++) {
-        const float *row = x + t * stride;
+    int64_t D = x->shape[1];
+    float buffer[HB_COLUMNS];
+    hb_widen(x->dtype, x->data, begin * D + column, width, sum);
+    for (int64_t t = begin + 1; t < end; t++) {
+        const float *row = hb_read(x, t * D + column, width, buffer);
 #pragma omp simd
         for (int64_t i = 0; i < width; i++)
             sum[i] = sum[i] + row[i];
@@ -19,7 +23,6 @@ static void sum_chunk(const float *x, int64_t rows, int64_t stride, int64_t widt
 hb_status HB_CPU(column_sum)(struct hb_context *context, const struct hb_column_sum_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
-    const float *x = args->x.data;
     float *out = args->out.data;
     if (n == 0) {
         if (args->epilogue == HB_STORE)
@@ -38,8 +41,8 @@ hb_status HB_CPU(column_sum)(struct hb_context *context, const struct hb_column_
         for (int64_t c = 0; c < chunks; c++)
             for (int64_t column = 0; column < D; column += block) {
                 int64_t row = c * HB_CHUNK_ROWS;
-                sum_chunk(x + row * D + column, hb_at_most(n - row, HB_CHUNK_ROWS), D,
-                          hb_at_most(D - column, block), sums + c * D + column);
+                sum_chunk(&args->x, row, hb_at_most(n, row + HB_CHUNK_ROWS), column, hb_at_most(D - column, block),
+                          sums + c * D + column);
             }
 #pragma omp for schedule(static)
         for (int64_t column = 0; column < D; column += HB_FOLD_BLOCK)

@@ -1,8 +1,10 @@
 #include "ops/cross_entropy.h"
 
+#include <omp.h>
 #include <string.h>
 
 #include "core/math.h"
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -65,23 +67,39 @@ static float row_gradient(float *logits, int64_t V, int32_t label, float factor)
     return (m + hb_logf(s)) - target;
 }
 
+/* `buffer` has room for a row. */
+static void row_of_token(const struct hb_cross_entropy_args *args, int64_t t, float *buffer)
+{
+    int64_t V = args->logits.shape[1];
+    int32_t label = ((const int32_t *)args->labels.data)[t];
+    float *loss = (float *)args->loss.data + t, *row = hb_place(&args->logits, t * V, buffer);
+    if (label < 0) {
+        *loss = 0.0f;
+        if (args->gradient) {
+            memset(row, 0, (size_t)V * sizeof *row);
+            hb_write(&args->logits, t * V, V, row);
+        }
+        return;
+    }
+    (void)hb_read(&args->logits, t * V, V, row);
+    if (!args->gradient) {
+        *loss = row_loss(row, V, label);
+        return;
+    }
+    *loss = row_gradient(row, V, label, args->factor);
+    hb_write(&args->logits, t * V, V, row);
+}
+
 hb_status HB_CPU(cross_entropy)(struct hb_context *context, const struct hb_cross_entropy_args *args)
 {
     int64_t n = args->logits.shape[0], V = args->logits.shape[1];
-    float *logits = args->logits.data, *loss = args->loss.data, factor = args->factor;
-    const int32_t *labels = args->labels.data;
-    bool gradient = args->gradient;
+    int threads = hb_row_threads(context, n * V);
+    float *buffers;
+    int64_t stride;
+    HB_TRY(hb_row_buffers(context, threads, 1, args->logits.dtype == HB_F32 ? 0 : V, &buffers, &stride));
     /* Ignored rows cost nothing without a gradient: dynamic. */
-#pragma omp parallel for num_threads(hb_row_threads(context, n *V)) schedule(dynamic, 1)
-    for (int64_t t = 0; t < n; t++) {
-        float *row = logits + t * V;
-        if (labels[t] >= 0) {
-            loss[t] = gradient ? row_gradient(row, V, labels[t], factor) : row_loss(row, V, labels[t]);
-            continue;
-        }
-        loss[t] = 0.0f;
-        if (gradient)
-            memset(row, 0, (size_t)V * sizeof *row);
-    }
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int64_t t = 0; t < n; t++)
+        row_of_token(args, t, buffers + omp_get_thread_num() * stride);
     return HB_OK;
 }

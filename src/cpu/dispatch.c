@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -52,33 +53,36 @@ hb_status HB_CPU(dispatch_forward)(struct hb_context *context, const struct hb_d
     if (pairs == 0 || C == 0)
         return HB_OK;
     int32_t K = (int32_t)(pairs / n);
-    const float *x = args->x.data;
     const int32_t *pair_of = args->pair_of.data;
-    float *rows = args->rows.data;
     int threads = hb_row_threads(context, pairs * C);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < pairs; r++)
-        memcpy(rows + r * C, x + pair_of[r] / K * C, (size_t)C * sizeof *rows);
+        hb_move(&args->x, pair_of[r] / K * C, &args->rows, r * C, C);
     return HB_OK;
+}
+
+/* Columns [begin, begin + n) of token t. */
+static void add_slots(const struct hb_dispatch_backward_args *args, int64_t t, int64_t begin, int64_t n)
+{
+    int64_t K = args->row_of.shape[1], C = args->dx.shape[1];
+    const int32_t *row_of = (const int32_t *)args->row_of.data + t * K;
+    float buffer[HB_BLOCK], room[HB_BLOCK], *restrict dx = hb_place(&args->dx, t * C + begin, room);
+    hb_widen(args->drows.dtype, args->drows.data, row_of[0] * C + begin, n, dx);
+    for (int64_t j = 1; j < K; j++) {
+        const float *restrict row = hb_read(&args->drows, row_of[j] * C + begin, n, buffer);
+        for (int64_t i = 0; i < n; i++)
+            dx[i] = dx[i] + row[i];
+    }
+    hb_write(&args->dx, t * C + begin, n, dx);
 }
 
 hb_status HB_CPU(dispatch_backward)(struct hb_context *context, const struct hb_dispatch_backward_args *args)
 {
     int64_t n = args->row_of.shape[0], K = args->row_of.shape[1], C = args->dx.shape[1];
-    const float *drows = args->drows.data;
-    const int32_t *row_of = args->row_of.data;
     int threads = hb_row_threads(context, n * K * C);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t t = 0; t < n; t++) {
-        float *restrict dx = (float *)args->dx.data + t * C;
-        const float *restrict first = drows + row_of[t * K] * C;
-        for (int64_t i = 0; i < C; i++)
-            dx[i] = first[i];
-        for (int64_t j = 1; j < K; j++) {
-            const float *restrict row = drows + row_of[t * K + j] * C;
-            for (int64_t i = 0; i < C; i++)
-                dx[i] = dx[i] + row[i];
-        }
-    }
+    for (int64_t t = 0; t < n; t++)
+        for (int64_t i = 0; i < C; i += HB_BLOCK)
+            add_slots(args, t, i, hb_at_most(C - i, HB_BLOCK));
     return HB_OK;
 }

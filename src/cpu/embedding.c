@@ -2,18 +2,17 @@
 
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
 hb_status HB_CPU(embedding_forward)(struct hb_context *context, const struct hb_embedding_forward_args *args)
 {
     int64_t n = args->out.shape[0], C = args->out.shape[1];
-    const float *weight = args->weight.data;
     const int32_t *ids = args->ids.data;
-    float *out = args->out.data;
 #pragma omp parallel for num_threads(hb_row_threads(context, n *C)) schedule(static)
     for (int64_t t = 0; t < n; t++)
-        memcpy(out + t * C, weight + ids[t] * C, (size_t)C * sizeof *out);
+        hb_move(&args->weight, ids[t] * C, &args->out, t * C, C);
     return HB_OK;
 }
 
@@ -50,14 +49,14 @@ static void group_tokens(const int32_t *ids, int64_t n, int64_t *slots, int bits
 
 enum { BLOCK = 256 }; /* columns of a work item, so that one frequent token can be shared by threads */
 
-static void sum_group(const float *dout, int64_t C, const struct grouping *g, int64_t group, int64_t column,
-                      int add, float *dweight)
+static void sum_group(const struct hb_tensor *dout, const struct grouping *g, int64_t group, int64_t column, int add,
+                      float *dweight)
 {
-    float sum[BLOCK];
-    int64_t width = C - column < BLOCK ? C - column : BLOCK;
-    memcpy(sum, dout + g->first[group] * C + column, (size_t)width * sizeof *sum);
+    float sum[BLOCK], buffer[BLOCK];
+    int64_t C = dout->shape[1], width = C - column < BLOCK ? C - column : BLOCK;
+    hb_widen(dout->dtype, dout->data, g->first[group] * C + column, width, sum);
     for (int64_t t = g->next[g->first[group]]; t >= 0; t = g->next[t]) {
-        const float *row = dout + t * C + column;
+        const float *row = hb_read(dout, t * C + column, width, buffer);
 #pragma omp simd
         for (int64_t i = 0; i < width; i++)
             sum[i] = sum[i] + row[i];
@@ -75,7 +74,6 @@ hb_status HB_CPU(embedding_backward)(struct hb_context *context,
                                      const struct hb_embedding_backward_args *args)
 {
     int64_t n = args->dout.shape[0], C = args->dout.shape[1];
-    const float *dout = args->dout.data;
     const int32_t *ids = args->ids.data;
     float *dweight = args->dweight.data;
     int32_t *present = args->present.data;
@@ -93,7 +91,7 @@ hb_status HB_CPU(embedding_backward)(struct hb_context *context,
 #pragma omp parallel for num_threads(hb_row_threads(context, n *C)) schedule(dynamic, 16)
     for (int64_t item = 0; item < g.groups * blocks; item++) {
         int64_t group = item / blocks, row = ids[g.first[group]];
-        sum_group(dout, C, &g, group, item % blocks * BLOCK, present[row], dweight + row * C);
+        sum_group(&args->dout, &g, group, item % blocks * BLOCK, present[row], dweight + row * C);
     }
     for (int64_t group = 0; group < g.groups; group++)
         present[ids[g.first[group]]] = 1;

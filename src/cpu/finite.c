@@ -17,17 +17,33 @@ static bool all_finite(const float *x, int64_t n)
     return largest < 0x7f800000u;
 }
 
+static bool all_finite_16(const uint16_t *x, int64_t n, uint16_t infinity)
+{
+    uint16_t largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t bits = x[i] & 0x7fff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest < infinity;
+}
+
+static bool block_finite(const struct hb_tensor *x, int64_t begin, int64_t n)
+{
+    if (x->dtype == HB_F32)
+        return all_finite((const float *)x->data + begin, n);
+    return all_finite_16((const uint16_t *)x->data + begin, n, x->dtype == HB_BF16 ? 0x7f80 : 0x7c00);
+}
+
 hb_status HB_CPU(finite)(struct hb_context *context, const struct hb_finite_args *args)
 {
     int64_t n = hb_tensor_count(&args->x);
-    const float *x = args->x.data;
     int threads = hb_row_threads(context, n), found = 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t block = 0; block < (n + BLOCK - 1) / BLOCK; block++) {
         int64_t begin = block * BLOCK;
         if (__atomic_load_n(&found, __ATOMIC_RELAXED))
             continue;
-        if (!all_finite(x + begin, hb_at_most(n - begin, BLOCK)))
+        if (!block_finite(&args->x, begin, hb_at_most(n - begin, BLOCK)))
             __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
     }
     if (found)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -10,15 +11,23 @@ static inline bool is_present(const int32_t *flags, int64_t part)
     return !flags || flags[part];
 }
 
-/* Elements [begin, end) of one part. */
-static void merge_part(float *restrict left, const float *restrict right, int64_t begin, int64_t end,
-                       bool both)
+static void add_block(const struct hb_fold_merge_args *args, int64_t begin, int64_t n)
 {
-    if (both)
-        for (int64_t i = begin; i < end; i++)
-            left[i] = left[i] + right[i];
-    else
-        memcpy(left + begin, right + begin, (size_t)(end - begin) * sizeof *left);
+    float a[HB_BLOCK], b[HB_BLOCK], room[HB_BLOCK], *sum = hb_place(&args->left, begin, room);
+    const float *left = hb_read(&args->left, begin, n, a), *right = hb_read(&args->right, begin, n, b);
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = left[i] + right[i];
+    hb_write(&args->left, begin, n, sum);
+}
+
+/* Elements [begin, end) of one part. */
+static void merge_part(const struct hb_fold_merge_args *args, int64_t begin, int64_t end, bool both)
+{
+    for (int64_t i = begin; both && i < end; i += HB_BLOCK)
+        add_block(args, i, hb_at_most(end - i, HB_BLOCK));
+    if (!both)
+        hb_move(&args->right, begin, &args->left, begin, end - begin);
 }
 
 /* Shares are ranges of elements, since a tensor may be one large part or many small ones. */
@@ -35,7 +44,7 @@ hb_status HB_CPU(fold_merge)(struct hb_context *context, const struct hb_fold_me
         while (begin < end) {
             int64_t g = begin / each, stop = hb_at_most((g + 1) * each, end);
             if (is_present(right_present, g))
-                merge_part(args->left.data, args->right.data, begin, stop, is_present(left_present, g));
+                merge_part(args, begin, stop, is_present(left_present, g));
             begin = stop;
         }
     }
@@ -48,6 +57,7 @@ hb_status HB_CPU(fold_merge)(struct hb_context *context, const struct hb_fold_me
 hb_status HB_CPU(fold_close)(struct hb_context *context, const struct hb_fold_close_args *args)
 {
     int64_t G = args->root.shape[0], each = G ? hb_tensor_count(&args->root) / G : 0;
+    size_t size = hb_dtype_size(args->root.dtype);
     int32_t *present = args->present.data;
     if (!present)
         return HB_OK;
@@ -55,7 +65,7 @@ hb_status HB_CPU(fold_close)(struct hb_context *context, const struct hb_fold_cl
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t g = 0; g < G; g++)
         if (!present[g]) {
-            memset((float *)args->root.data + g * each, 0, (size_t)each * sizeof(float));
+            memset((char *)args->root.data + (size_t)(g * each) * size, 0, (size_t)each * size);
             present[g] = 1;
         }
     return HB_OK;

@@ -1,7 +1,9 @@
 #include "ops/rmsnorm.h"
 
+#include <omp.h>
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -17,11 +19,17 @@ static float normalise(const float *x, const float *weight, float eps, int64_t D
 hb_status HB_CPU(rmsnorm_forward)(struct hb_context *context, const struct hb_rmsnorm_forward_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
-    const float *x = args->x.data, *weight = args->weight.data;
-    float *y = args->y.data, *rstd = args->rstd.data, eps = args->eps;
-#pragma omp parallel for num_threads(hb_row_threads(context, n *D)) schedule(static)
-    for (int64_t t = 0; t < n; t++)
-        rstd[t] = normalise(x + t * D, weight, eps, D, y + t * D);
+    int threads = hb_row_threads(context, n * D);
+    float *buffers, *rstd = args->rstd.data;
+    int64_t stride;
+    HB_TRY(hb_row_buffers(context, threads + 1, 2, D, &buffers, &stride));
+    const float *weight = hb_read(&args->weight, 0, D, buffers + threads * stride);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t t = 0; t < n; t++) {
+        float *own = buffers + omp_get_thread_num() * stride, *y = hb_place(&args->y, t * D, own + D);
+        rstd[t] = normalise(hb_read(&args->x, t * D, D, own), weight, args->eps, D, y);
+        hb_write(&args->y, t * D, D, y);
+    }
     return HB_OK;
 }
 
@@ -58,21 +66,33 @@ hb_status HB_CPU(rmsnorm_backward_input)(struct hb_context *context,
                                          const struct hb_rmsnorm_backward_input_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
-    const float *x = args->x.data, *weight = args->weight.data, *rstd = args->rstd.data, *dy = args->dy.data;
-    float *dx = args->dx.data;
-#pragma omp parallel for num_threads(hb_row_threads(context, n *D)) schedule(static)
-    for (int64_t t = 0; t < n; t++)
-        backward_row(x + t * D, weight, rstd[t], dy + t * D, D, dx + t * D);
+    int threads = hb_row_threads(context, n * D);
+    const float *rstd = args->rstd.data;
+    float *buffers;
+    int64_t stride;
+    HB_TRY(hb_row_buffers(context, threads + 1, 3, D, &buffers, &stride));
+    const float *weight = hb_read(&args->weight, 0, D, buffers + threads * stride);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t t = 0; t < n; t++) {
+        float *own = buffers + omp_get_thread_num() * stride, *dx = hb_place(&args->dx, t * D, own + 2 * D);
+        backward_row(hb_read(&args->x, t * D, D, own), weight, rstd[t], hb_read(&args->dy, t * D, D, own + D), D,
+                     dx);
+        hb_write(&args->dx, t * D, D, dx);
+    }
     return HB_OK;
 }
 
-static void sum_chunk(const float *x, const float *rstd, const float *dy, int64_t rows, int64_t stride,
+/* Rows [begin, end), columns from `column` on. */
+static void sum_chunk(const struct hb_rmsnorm_backward_weight_args *args, int64_t begin, int64_t end, int64_t column,
                       int64_t width, float *sum)
 {
+    int64_t D = args->x.shape[1];
+    float x[HB_COLUMNS], dy[HB_COLUMNS];
     memset(sum, 0, (size_t)width * sizeof *sum);
-    for (int64_t t = 0; t < rows; t++) {
-        const float *xt = x + t * stride, *dyt = dy + t * stride;
-        float r = rstd[t];
+    for (int64_t t = begin; t < end; t++) {
+        const float *xt = hb_read(&args->x, t * D + column, width, x);
+        const float *dyt = hb_read(&args->dy, t * D + column, width, dy);
+        float r = ((const float *)args->rstd.data)[t];
 #pragma omp simd
         for (int64_t i = 0; i < width; i++)
             sum[i] = fmaf(dyt[i], xt[i] * r, sum[i]);
@@ -83,7 +103,6 @@ hb_status HB_CPU(rmsnorm_backward_weight)(struct hb_context *context,
                                           const struct hb_rmsnorm_backward_weight_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
-    const float *x = args->x.data, *rstd = args->rstd.data, *dy = args->dy.data;
     float *dweight = args->dweight.data;
     if (n == 0) {
         if (args->epilogue == HB_STORE)
@@ -102,8 +121,7 @@ hb_status HB_CPU(rmsnorm_backward_weight)(struct hb_context *context,
         for (int64_t c = 0; c < chunks; c++)
             for (int64_t column = 0; column < D; column += block) {
                 int64_t row = c * HB_CHUNK_ROWS;
-                sum_chunk(x + row * D + column, rstd + row, dy + row * D + column,
-                          hb_at_most(n - row, HB_CHUNK_ROWS), D, hb_at_most(D - column, block),
+                sum_chunk(args, row, hb_at_most(n, row + HB_CHUNK_ROWS), column, hb_at_most(D - column, block),
                           sums + c * D + column);
             }
 #pragma omp for schedule(static)

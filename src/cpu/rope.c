@@ -1,5 +1,8 @@
 #include "ops/rope.h"
 
+#include <omp.h>
+
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -28,17 +31,22 @@ hb_status HB_CPU(rope)(struct hb_context *context, const struct hb_rope_args *ar
 {
     int64_t n = args->x.shape[0], H = args->x.shape[1], D = args->x.shape[2], half = D / 2;
     const int32_t *positions = args->positions.data;
-    const float *x = args->x.data, *cosine = args->cosine.data, *sine = args->sine.data;
-    float *y = args->y.data;
-    bool backward = args->backward;
-#pragma omp parallel for num_threads(hb_row_threads(context, n *H *D)) schedule(static)
+    const float *cosine = args->cosine.data, *sine = args->sine.data;
+    int threads = hb_row_threads(context, n * H * D);
+    float *buffers;
+    int64_t stride;
+    HB_TRY(hb_row_buffers(context, threads, 2, D, &buffers, &stride));
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < n; t++)
         for (int64_t h = 0; h < H; h++) {
             int64_t row = (t * H + h) * D, angle = positions[t] * half;
-            if (backward)
-                rotate_back(x + row, cosine + angle, sine + angle, half, y + row);
+            float *own = buffers + omp_get_thread_num() * stride, *y = hb_place(&args->y, row, own + D);
+            const float *x = hb_read(&args->x, row, D, own);
+            if (args->backward)
+                rotate_back(x, cosine + angle, sine + angle, half, y);
             else
-                rotate(x + row, cosine + angle, sine + angle, half, y + row);
+                rotate(x, cosine + angle, sine + angle, half, y);
+            hb_write(&args->y, row, D, y);
         }
     return HB_OK;
 }

@@ -129,19 +129,19 @@ static inline float hb_row_max(const float *x, int64_t n)
 /* Sums over the rows of a matrix (rule 4): the caller sums each chunk of 64 rows
  * into its row of `sums` [chunks, stride], then finishes the columns. Both
  * parts go by blocks of columns that different threads may have. */
-enum { HB_CHUNK_ROWS = 64, HB_FOLD_BLOCK = 64 };
+enum { HB_CHUNK_ROWS = 64, HB_FOLD_BLOCK = 64, HB_COLUMNS = 4096 };
 
 static inline int64_t hb_at_most(int64_t n, int64_t limit)
 {
     return n < limit ? n : limit;
 }
 
-/* Columns that one thread sums at once. Whole rows stream best (up to 4096 sums
+/* Columns that one thread sums at once. Whole rows stream best (up to HB_COLUMNS sums
  * stay in the first-level cache); too few chunks for the threads are cut across. */
 static inline int64_t hb_column_block(int64_t columns, int64_t chunks, int threads)
 {
     int64_t share = ((columns - 1) / threads / 64 + 1) * 64;
-    return chunks < 4 * (int64_t)threads && share < 4096 ? share : 4096;
+    return chunks < 4 * (int64_t)threads && share < HB_COLUMNS ? share : HB_COLUMNS;
 }
 
 /* `width` columns: chunk sums by the fold tree, then STORE or ADD. Uses up `sums`. */

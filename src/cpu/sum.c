@@ -2,6 +2,7 @@
 
 #include "core/hash.h"
 #include "core/tree.h"
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/row.h"
 
@@ -59,7 +60,8 @@ hb_status HB_CPU(sum)(struct hb_context *context, const struct hb_sum_args *args
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t k = 0; k < G * chunks; k++) {
         int64_t begin = k % chunks * HB_CHUNK, count = hb_at_most(each - begin, HB_CHUNK);
-        const float *x = (const float *)args->x.data + k / chunks * each + begin;
+        float buffer[HB_CHUNK];
+        const float *x = hb_read(&args->x, k / chunks * each + begin, count, buffer);
         sums[k] = args->squares ? chunk_squares(x, count, args->factor) : chunk_plain(x, count, args->factor);
         if (args->found.data && !isfinite(sums[k]) && !all_finite(x, count))
             __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
