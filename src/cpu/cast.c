@@ -13,7 +13,7 @@ static void cast_block(const struct hb_cast_args *args, int64_t begin, int64_t n
     const float *wide = block;
     const double *x = (const double *)args->x.data + begin;
     double *out = (double *)args->out.data + begin;
-    if (args->x.dtype == args->out.dtype) {
+    if (args->x.dtype == HB_F64 && args->out.dtype == HB_F64) {
         hb_move(&args->x, begin, &args->out, begin, n);
         return;
     }

@@ -215,6 +215,12 @@ static bool same_element(enum hb_dtype dtype, const void *a, const void *b, int6
         memcpy(&v, y, size);
         return isnan(u) && isnan(v);
     }
+    if (dtype == HB_BF16 || dtype == HB_F16) {
+        uint16_t u, v, infinity = dtype == HB_BF16 ? 0x7f80 : 0x7c00;
+        memcpy(&u, x, size);
+        memcpy(&v, y, size);
+        return (u & 0x7fff) > infinity && (v & 0x7fff) > infinity;
+    }
     return false;
 }
 
