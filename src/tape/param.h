@@ -11,6 +11,10 @@
 
 enum { HB_PARAM_USES_MAX = 2, HB_PARAM_NAME_MAX = 160 };
 
+struct hb_range {
+    int64_t begin, end;
+};
+
 /* A node [begin, end) of the fold tree over microbatches that has been summed
  * but whose sibling has not arrived (numerics.md rule 18). */
 struct hb_fold_node {
@@ -37,6 +41,15 @@ struct hb_param {
     int64_t groups;                     /* logical tensors here: 1, or of a stack G or a rank's share */
     int64_t first_group, all_groups;    /* which of how many of the model's */
     int64_t block;                      /* of the model, to which it belongs */
+    /* Of several ranks that share it, each keeps a run of whole chunks: these
+     * elements of the flat tensor; a rank alone keeps all. `level` is the ZeRO
+     * level at which it is shared: from 1 on masters and moments, from 2 on the
+     * gradient's root too, and at 3 the value, exist for these elements only.
+     * A unit is what is shared as one list of chunks: the dense parameters of a
+     * block, its experts, a tied embedding. */
+    struct hb_range shard;
+    int level;
+    int64_t unit_first, unit_chunks; /* chunks of its unit before it; all */
     bool decay;                         /* weight decay applies */
     bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
     struct hb_tensor value;             /* [..] or [G, ..] */
