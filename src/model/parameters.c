@@ -39,6 +39,8 @@ static hb_status add_param(struct hb_model *model, const char *name, const char 
     else
         p->value = hb_tensor_1d(model->context, NULL, real, rows);
     p->present_parts = name_after[0] ? groups : 0;
+    p->shard = (struct hb_range){0, hb_param_count(p)};
+    p->unit_chunks = hb_param_chunks(p);
     *out = p;
     return HB_OK;
 }
@@ -159,22 +161,30 @@ static hb_status allocate(struct hb_context *context, struct hb_tensor *t, enum 
     return hb_alloc(context, category, hb_tensor_bytes(t), &t->data);
 }
 
+/* The shape of the parameter, or of its shard where only that exists. */
+static struct hb_tensor shaped(const struct hb_param *p, bool shard)
+{
+    struct hb_tensor t = p->value;
+    t.data = NULL;
+    return shard ? hb_tensor_1d(t.home, NULL, t.dtype, p->shard.end - p->shard.begin) : t;
+}
+
 /* Only the first use of a parameter can have absent rows or experts: a tied
  * head touches every row. */
 static hb_status allocate_param(struct hb_context *context, struct hb_param *p, bool trained)
 {
-    HB_TRY(allocate(context, &p->value, HB_MEMORY_PARAMETERS));
+    struct hb_tensor *value = p->level == 3 ? &p->kept : &p->value;
+    *value = shaped(p, p->level == 3);
+    HB_TRY(allocate(context, value, HB_MEMORY_PARAMETERS));
     if (!trained || !p->trained)
         return HB_OK;
-    p->m = p->v = p->value;
-    p->m.data = p->v.data = NULL;
+    p->m = p->v = shaped(p, p->level >= 1);
     HB_TRY(allocate(context, &p->m, HB_MEMORY_OPTIMIZER));
     HB_TRY(allocate(context, &p->v, HB_MEMORY_OPTIMIZER));
     HB_TRY(hb_zero(context, p->m));
     HB_TRY(hb_zero(context, p->v));
     for (int u = 0; u < p->use_count; u++) {
-        p->use[u].root = p->value;
-        p->use[u].root.data = NULL;
+        p->use[u].root = shaped(p, p->level >= 2);
         HB_TRY(allocate(context, &p->use[u].root, HB_MEMORY_GRADIENTS));
     }
     if (!p->present_parts)
@@ -192,7 +202,7 @@ hb_status hb_model_allocate_parameters(struct hb_model *model, bool trained)
 
 static void destroy_param(struct hb_context *context, struct hb_param *p)
 {
-    hb_free(context, p->value.data);
+    hb_free(context, p->level == 3 ? p->kept.data : p->value.data);
     hb_free(context, p->m.data);
     hb_free(context, p->v.data);
     for (int u = 0; u < p->use_count; u++) {

@@ -1,18 +1,7 @@
 #include "tape/gradients.h"
 
-#include <stdio.h>
-
 #include "core/tree.h"
 #include "ops/trace.h"
-
-const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size)
-{
-    if (param->name_after[0])
-        snprintf(text, size, "%s%lld%s", param->name, (long long)(param->first_group + g), param->name_after);
-    else
-        snprintf(text, size, "%s", param->name);
-    return text;
-}
 
 void hb_gradients_init(struct hb_gradients *gradients, struct hb_context *context)
 {

@@ -52,12 +52,37 @@ struct hb_param {
     int64_t unit_first, unit_chunks; /* chunks of its unit before it; all */
     bool decay;                         /* weight decay applies */
     bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
-    struct hb_tensor value;             /* [..] or [G, ..] */
+    struct hb_tensor value;             /* [..] or [G, ..]; at level 3 without memory until it is gathered */
+    struct hb_tensor kept;              /* level 3: the shard, flat */
     struct hb_tensor m, v;              /* moments, fp32 */
     int64_t present_parts;              /* flags a use needs: experts of a stack, rows of an embedding, 0 */
     int use_count;
     struct hb_param_use use[HB_PARAM_USES_MAX];
 };
+
+/* Elements of one logical tensor; of all. */
+int64_t hb_param_part_count(const struct hb_param *param);
+int64_t hb_param_count(const struct hb_param *param);
+/* Chunks of 4096 elements; every logical tensor begins a new one. */
+int64_t hb_param_chunks(const struct hb_param *param);
+/* Where chunk number `chunk` of the parameter begins, as an element; chunk == all
+ * of them: the end. */
+int64_t hb_param_chunk_begin(const struct hb_param *param, int64_t chunk);
+
+/* Elements `range` of the flat parameter in `t`, which holds all of them or
+ * those of the shard. */
+struct hb_tensor hb_param_elements(const struct hb_param *param, struct hb_tensor t, struct hb_range range);
+
+/* A run of whole chunks in a form that ops take: `groups` equal logical tensors,
+ * or one piece of one. */
+struct hb_extent {
+    struct hb_range range;
+    int64_t groups;
+    int64_t group;       /* the first logical tensor it has elements of */
+    int64_t first_chunk; /* of that one */
+};
+enum { HB_EXTENTS_MAX = 3 };
+int hb_param_extents(const struct hb_param *param, struct hb_range range, struct hb_extent extents[HB_EXTENTS_MAX]);
 
 /* Name of logical tensor first_group + g into `text` (HB_PARAM_NAME_MAX * 2 bytes are enough). */
 const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size);

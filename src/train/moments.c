@@ -34,10 +34,10 @@ static const char *moment_name(const struct hb_logical *l, char kind, char *text
 static hb_status declare_ranges(const struct hb_optimizer *o, struct hb_safetensors_writer *writer)
 {
     json_t *ranges = json_object();
-    for (int64_t i = 0; i < o->logical_count; i++)
-        if (is_trained(o, &o->logical[i]))
-            json_object_set_new(ranges, o->logical[i].name,
-                                json_pack("[I, I]", (json_int_t)0, (json_int_t)o->logical[i].count));
+    for (int64_t i = 0; i < o->census.logical_count; i++)
+        if (is_trained(o, &o->census.logical[i]))
+            json_object_set_new(ranges, o->census.logical[i].name,
+                                json_pack("[I, I]", (json_int_t)0, (json_int_t)o->census.logical[i].count));
     char *text = json_dumps(ranges, JSON_COMPACT);
     json_decref(ranges);
     if (!text)
@@ -51,14 +51,14 @@ static hb_status save(const struct hb_optimizer *o, struct hb_safetensors_writer
 {
     char name[NAME_SIZE];
     HB_TRY(declare_ranges(o, writer));
-    for (int64_t i = 0; i < o->logical_count; i++)
-        for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->logical[i]); k++)
-            HB_TRY(hb_safetensors_writer_declare(writer, moment_name(&o->logical[i], kinds[k], name), HB_F32,
-                                                 1, &o->logical[i].count));
-    for (int64_t i = 0; i < o->logical_count; i++)
-        for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->logical[i]); k++)
-            HB_TRY(hb_tensor_to_file(o->context, moment(o, &o->logical[i], kinds[k]), writer,
-                                     moment_name(&o->logical[i], kinds[k], name)));
+    for (int64_t i = 0; i < o->census.logical_count; i++)
+        for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->census.logical[i]); k++)
+            HB_TRY(hb_safetensors_writer_declare(writer, moment_name(&o->census.logical[i], kinds[k], name), HB_F32,
+                                                 1, &o->census.logical[i].count));
+    for (int64_t i = 0; i < o->census.logical_count; i++)
+        for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->census.logical[i]); k++)
+            HB_TRY(hb_tensor_to_file(o->context, moment(o, &o->census.logical[i], kinds[k]), writer,
+                                     moment_name(&o->census.logical[i], kinds[k], name)));
     return HB_OK;
 }
 
@@ -93,8 +93,8 @@ static hb_status check_tensors(const struct hb_optimizer *o, const char *path,
                                const struct hb_safetensors *file, const json_t *ranges)
 {
     size_t wanted = 0;
-    for (int64_t i = 0; i < o->logical_count; i++) {
-        const struct hb_logical *l = &o->logical[i];
+    for (int64_t i = 0; i < o->census.logical_count; i++) {
+        const struct hb_logical *l = &o->census.logical[i];
         if (!is_trained(o, l))
             continue;
         HB_TRY(check_range(ranges, path, l));
@@ -128,8 +128,8 @@ static hb_status check(const struct hb_optimizer *o, const char *path, const str
 
 static hb_status copy(struct hb_optimizer *o, const struct hb_safetensors *file)
 {
-    for (int64_t i = 0; i < o->logical_count; i++) {
-        const struct hb_logical *l = &o->logical[i];
+    for (int64_t i = 0; i < o->census.logical_count; i++) {
+        const struct hb_logical *l = &o->census.logical[i];
         for (size_t k = 0; k < sizeof kinds && is_trained(o, l); k++) {
             char name[NAME_SIZE];
             struct hb_safetensors_tensor t;

@@ -6,52 +6,7 @@
 
 #include "core/fault.h"
 #include "core/math64.h"
-
-static int64_t chunks_of(int64_t count)
-{
-    return (count + HB_CHUNK - 1) / HB_CHUNK;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct hb_logical *)a)->name, ((const struct hb_logical *)b)->name);
-}
-
-/* Lists the logical tensors in the model's order, then sorts them by name. */
-static hb_status list_logical(struct hb_optimizer *o, int64_t *trained, int64_t *chunks)
-{
-    struct hb_model *model = o->model;
-    int64_t count = 0;
-    for (int64_t p = 0; p < model->param_count; p++)
-        count += model->params[p]->groups;
-    o->logical = calloc((size_t)count, sizeof *o->logical);
-    o->first_logical = calloc((size_t)model->param_count, sizeof *o->first_logical);
-    o->first_chunk = calloc((size_t)model->param_count, sizeof *o->first_chunk);
-    if (!o->logical || !o->first_logical || !o->first_chunk)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the list of parameters");
-    *trained = *chunks = 0;
-    for (int64_t p = 0; p < model->param_count; p++) {
-        const struct hb_param *param = model->params[p];
-        o->first_logical[p] = *trained;
-        o->first_chunk[p] = *chunks;
-        if (param->trained)
-            *trained += param->groups;
-        for (int64_t g = 0; g < param->groups; g++) {
-            char name[2 * HB_PARAM_NAME_MAX];
-            struct hb_logical *l = &o->logical[o->logical_count++];
-            l->name = strdup(hb_param_logical_name(param, g, name, sizeof name));
-            if (!l->name)
-                return HB_FAIL(HB_EMEMORY, "out of memory for the list of parameters");
-            l->param = p;
-            l->group = g;
-            l->count = hb_tensor_count(&param->value) / param->groups;
-            l->first_chunk = *chunks;
-            *chunks += chunks_of(l->count);
-        }
-    }
-    qsort(o->logical, (size_t)o->logical_count, sizeof *o->logical, by_name);
-    return HB_OK;
-}
+#include "core/tree.h"
 
 static hb_status allocate(struct hb_optimizer *o, enum hb_dtype dtype, int64_t n, struct hb_tensor *out)
 {
@@ -59,35 +14,64 @@ static hb_status allocate(struct hb_optimizer *o, enum hb_dtype dtype, int64_t n
     return hb_alloc(o->context, HB_MEMORY_OPTIMIZER, hb_tensor_bytes(out), &out->data);
 }
 
+/* Of one rank: the logical tensors by name, as places in the model's order. */
+static hb_status make_order(struct hb_optimizer *o, int64_t trained)
+{
+    const struct hb_model *model = o->model;
+    int32_t *order = malloc((size_t)trained * sizeof *order + 1);
+    int64_t *first = malloc((size_t)model->param_count * sizeof *first + 1), n = 0;
+    hb_status status = order && first ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the order of parameters");
+    for (int64_t p = 0; status == HB_OK && p < model->param_count; p++) {
+        first[p] = n;
+        n += model->params[p]->trained ? model->params[p]->groups : 0;
+    }
+    n = 0;
+    for (int64_t i = 0; status == HB_OK && i < o->census.logical_count; i++) {
+        const struct hb_logical *l = &o->census.logical[i];
+        if (l->trained)
+            order[n++] = (int32_t)(first[l->param] + l->group);
+    }
+    if (status == HB_OK)
+        status = hb_copy_in(o->context, o->order, order);
+    free(order);
+    free(first);
+    return status;
+}
+
 static hb_status init(struct hb_optimizer *o)
 {
-    int64_t trained, chunks, n = 0;
-    HB_TRY(list_logical(o, &trained, &chunks));
+    int64_t trained = 0, chunks = 0;
+    HB_TRY(hb_census_init(&o->census, o->model, o->mesh));
+    for (int64_t i = 0; i < o->census.logical_count; i++)
+        trained += o->census.logical[i].trained;
+    for (int64_t p = 0; p < o->model->param_count; p++)
+        chunks += hb_param_chunks(o->model->params[p]);
     HB_TRY(allocate(o, HB_F64, trained, &o->squares));
-    HB_TRY(allocate(o, HB_I32, trained, &o->order));
     HB_TRY(allocate(o, HB_I64, chunks, &o->chunk_hash));
     HB_TRY(allocate(o, HB_I32, 1, &o->found));
     HB_TRY(allocate(o, HB_F64, 1, &o->norm));
     HB_TRY(allocate(o, hb_real_dtype(o->context), 1, &o->coef));
-    int32_t *order = malloc((size_t)trained * sizeof *order);
-    if (!order)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the order of parameters");
-    for (int64_t i = 0; i < o->logical_count; i++)
-        if (o->model->params[o->logical[i].param]->trained)
-            order[n++] = (int32_t)(o->first_logical[o->logical[i].param] + o->logical[i].group);
-    hb_status status = hb_copy_in(o->context, o->order, order);
-    free(order);
+    if (o->mesh)
+        return allocate(o, HB_F64, chunks, &o->sums);
+    HB_TRY(allocate(o, HB_I32, trained, &o->order));
+    return make_order(o, trained);
+}
+
+hb_status hb_optimizer_init_ranks(struct hb_optimizer *optimizer, struct hb_model *model, const struct hb_mesh *mesh,
+                                  const struct hb_optimizer_config *config)
+{
+    *optimizer =
+        (struct hb_optimizer){.context = model->context, .model = model, .mesh = mesh, .config = *config};
+    hb_status status = init(optimizer);
+    if (status != HB_OK)
+        hb_optimizer_release(optimizer);
     return status;
 }
 
 hb_status hb_optimizer_init(struct hb_optimizer *optimizer, struct hb_model *model,
                             const struct hb_optimizer_config *config)
 {
-    *optimizer = (struct hb_optimizer){.context = model->context, .model = model, .config = *config};
-    hb_status status = init(optimizer);
-    if (status != HB_OK)
-        hb_optimizer_release(optimizer);
-    return status;
+    return hb_optimizer_init_ranks(optimizer, model, NULL, config);
 }
 
 void hb_optimizer_release(struct hb_optimizer *o)
@@ -96,33 +80,113 @@ void hb_optimizer_release(struct hb_optimizer *o)
         return;
     hb_free(o->context, o->squares.data);
     hb_free(o->context, o->order.data);
+    hb_free(o->context, o->sums.data);
     hb_free(o->context, o->chunk_hash.data);
     hb_free(o->context, o->found.data);
     hb_free(o->context, o->norm.data);
     hb_free(o->context, o->coef.data);
-    for (int64_t i = 0; i < o->logical_count; i++)
-        free(o->logical[i].name);
-    free(o->logical);
-    free(o->first_logical);
-    free(o->first_chunk);
+    hb_census_release(&o->census);
     *o = (struct hb_optimizer){0};
 }
 
-/* Finite check, norm and clipping factor, left on the backend. */
-static hb_status judge(struct hb_optimizer *o, float inv_scale)
+/* --- finite check, norm and clipping factor, left on the backend --- */
+
+static hb_status whole_sums(struct hb_optimizer *o, float inv_scale)
 {
-    struct hb_model *model = o->model;
-    HB_TRY(hb_zero(o->context, o->found));
-    for (int64_t p = 0; p < model->param_count; p++) {
-        struct hb_param *param = model->params[p];
+    int64_t first = 0;
+    for (int64_t p = 0; p < o->model->param_count; p++) {
+        struct hb_param *param = o->model->params[p];
         if (!param->trained)
             continue;
-        HB_TRY(hb_sum(o->context,
-                      &(struct hb_sum_args){.x = param->use[0].root,
-                                            .squares = true,
-                                            .factor = inv_scale,
-                                            .out = hb_tensor_rows(o->squares, o->first_logical[p], param->groups),
-                                            .found = o->found}));
+        HB_TRY(hb_sum(o->context, &(struct hb_sum_args){.x = param->use[0].root,
+                                                        .squares = true,
+                                                        .factor = inv_scale,
+                                                        .out = hb_tensor_rows(o->squares, first, param->groups),
+                                                        .found = o->found}));
+        first += param->groups;
+    }
+    return HB_OK;
+}
+
+/* Chunks of one logical tensor: those of full size in one call, a short last one by itself. */
+static hb_status chunk_sums(struct hb_optimizer *o, struct hb_tensor x, float inv_scale, int64_t at)
+{
+    int64_t count = hb_tensor_count(&x), full = count / HB_CHUNK, rest = count % HB_CHUNK;
+    struct hb_sum_args args = {.squares = true, .factor = inv_scale, .found = o->found};
+    if (full) {
+        args.x = hb_tensor_rows(x, 0, full * HB_CHUNK);
+        args.out = hb_tensor_rows(o->sums, at, full);
+        HB_TRY(hb_sum(o->context, &args));
+    }
+    if (!rest)
+        return HB_OK;
+    args.x = hb_tensor_rows(x, full * HB_CHUNK, rest);
+    args.out = hb_tensor_rows(o->sums, at + full, 1);
+    return hb_sum(o->context, &args);
+}
+
+static hb_status shard_sums(struct hb_optimizer *o, float inv_scale)
+{
+    for (int64_t p = 0; p < o->model->param_count; p++) {
+        struct hb_param *param = o->model->params[p];
+        struct hb_extent extents[HB_EXTENTS_MAX];
+        int64_t each = hb_param_chunks(param) / param->groups, part = hb_param_part_count(param);
+        int count = param->trained ? hb_param_extents(param, param->shard, extents) : 0;
+        for (int i = 0; i < count; i++)
+            for (int64_t g = 0; g < extents[i].groups; g++) {
+                struct hb_range range = extents[i].range;
+                int64_t at = o->census.first_chunk[p] + (extents[i].group + g) * each + extents[i].first_chunk;
+                if (extents[i].groups > 1)
+                    range = (struct hb_range){range.begin + g * part, range.begin + (g + 1) * part};
+                HB_TRY(chunk_sums(o, hb_param_elements(param, param->use[0].root, range), inv_scale, at));
+            }
+    }
+    return HB_OK;
+}
+
+/* All ranks' chunk sums, added by the tree of each logical tensor. */
+static hb_status world_squares(struct hb_optimizer *o)
+{
+    int64_t chunks = o->census.chunk_count, n = 0;
+    double *local = malloc(hb_tensor_bytes(&o->sums) + 1), *all = malloc((size_t)chunks * sizeof *all);
+    double *squares = malloc(hb_tensor_bytes(&o->squares) + 1);
+    hb_status status;
+    HB_TRY_CLEAN(local && all && squares ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the gradient's norm"));
+    HB_TRY_CLEAN(hb_copy_out(o->context, local, o->sums));
+    HB_TRY_CLEAN(hb_census_gather(&o->census, (const uint64_t *)local, (uint64_t *)all));
+    for (int64_t i = 0; i < o->census.logical_count; i++) {
+        const struct hb_logical *l = &o->census.logical[i];
+        if (l->trained)
+            squares[n++] = hb_tree_sum_f64(all + l->first_chunk, (l->count + HB_CHUNK - 1) / HB_CHUNK);
+    }
+    HB_TRY_CLEAN(hb_copy_in(o->context, o->squares, squares));
+cleanup:
+    free(local);
+    free(all);
+    free(squares);
+    return status;
+}
+
+/* One rank's infinity is everybody's. */
+static hb_status agree_on_found(struct hb_optimizer *o)
+{
+    int32_t found;
+    HB_TRY(hb_copy_out(o->context, &found, o->found));
+    int64_t most = found;
+    HB_TRY(hb_comm_max(o->mesh->world, &most, 1));
+    found = (int32_t)most;
+    return hb_copy_in(o->context, o->found, &found);
+}
+
+static hb_status judge(struct hb_optimizer *o, float inv_scale)
+{
+    HB_TRY(hb_zero(o->context, o->found));
+    if (o->mesh) {
+        HB_TRY(shard_sums(o, inv_scale));
+        HB_TRY(agree_on_found(o));
+        HB_TRY(world_squares(o));
+    } else {
+        HB_TRY(whole_sums(o, inv_scale));
     }
     return hb_clip(o->context, &(struct hb_clip_args){.squares = o->squares,
                                                       .order = o->order,
@@ -131,11 +195,27 @@ static hb_status judge(struct hb_optimizer *o, float inv_scale)
                                                       .coef = o->coef});
 }
 
-static struct hb_tensor hashes_of(const struct hb_optimizer *o, int64_t p)
+/* --- the update --- */
+
+/* The hashes of a piece's chunks. */
+static struct hb_tensor hashes_of(const struct hb_optimizer *o, int64_t p, const struct hb_extent *extent)
 {
     const struct hb_param *param = o->model->params[p];
-    int64_t count = hb_tensor_count(&param->value) / param->groups;
-    return hb_tensor_rows(o->chunk_hash, o->first_chunk[p], param->groups * chunks_of(count));
+    int64_t each = hb_param_chunks(param) / param->groups, count = extent->range.end - extent->range.begin;
+    int64_t first = o->census.first_chunk[p] + extent->group * each + extent->first_chunk;
+    return hb_tensor_rows(o->chunk_hash, first,
+                          extent->groups > 1 ? extent->groups * each : (count + HB_CHUNK - 1) / HB_CHUNK);
+}
+
+/* What this rank updates: without sharding, and at level 0, everything. */
+static struct hb_range updated(const struct hb_param *param)
+{
+    return param->level ? param->shard : (struct hb_range){0, hb_param_count(param)};
+}
+
+static struct hb_tensor weights_of(const struct hb_param *param)
+{
+    return param->level == 3 ? param->kept : param->value;
 }
 
 static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bool digest)
@@ -148,10 +228,6 @@ static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bo
             continue;
         bool decay = param->decay || c->decay == HB_DECAY_ALL;
         struct hb_adamw_args args = {
-            .param = param->value,
-            .grad = param->use[0].root,
-            .m = param->m,
-            .v = param->v,
             .coef = o->coef,
             .found = o->found,
             .inv_scale = inv_scale,
@@ -163,10 +239,19 @@ static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bo
             .step_size = (float)(rate / (1 - hb_pow64(c->beta1, s))),
             .root2 = (float)sqrt(1 - hb_pow64(c->beta2, s)),
             .eps = (float)c->eps,
-            .groups = param->groups,
-            .chunk_hash = digest ? hashes_of(o, p) : (struct hb_tensor){0},
         };
-        HB_TRY(hb_adamw(o->context, &args));
+        struct hb_extent extents[HB_EXTENTS_MAX];
+        int count = hb_param_extents(param, updated(param), extents);
+        for (int i = 0; i < count; i++) {
+            args.param = hb_param_elements(param, weights_of(param), extents[i].range);
+            args.grad = hb_param_elements(param, param->use[0].root, extents[i].range);
+            args.m = hb_param_elements(param, param->m, extents[i].range);
+            args.v = hb_param_elements(param, param->v, extents[i].range);
+            args.groups = extents[i].groups;
+            args.first = extents[i].first_chunk * HB_CHUNK;
+            args.chunk_hash = digest ? hashes_of(o, p, &extents[i]) : (struct hb_tensor){0};
+            HB_TRY(hb_adamw(o->context, &args));
+        }
         hb_fault_point(HB_FAULT_OPTIMIZER);
     }
     return HB_OK;
@@ -213,27 +298,33 @@ hb_status hb_optimizer_digest(struct hb_optimizer *o, bool fresh, char text[HB_D
 {
     for (int64_t p = 0; p < o->model->param_count; p++) {
         struct hb_param *param = o->model->params[p];
-        if (fresh || !param->trained)
-            HB_TRY(hb_digest(o->context, &(struct hb_digest_args){.x = param->value,
-                                                                  .groups = param->groups,
-                                                                  .chunk_hash = hashes_of(o, p)}));
+        struct hb_extent extents[HB_EXTENTS_MAX];
+        int count = fresh || !param->trained ? hb_param_extents(param, updated(param), extents) : 0;
+        for (int i = 0; i < count; i++)
+            HB_TRY(hb_digest(o->context,
+                             &(struct hb_digest_args){
+                                 .x = hb_param_elements(param, weights_of(param), extents[i].range),
+                                 .groups = extents[i].groups,
+                                 .chunk_hash = hashes_of(o, p, &extents[i])}));
     }
-    int64_t *hashes = malloc(hb_tensor_bytes(&o->chunk_hash) + 1);
-    if (!hashes)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the digest");
+    int64_t chunks = o->census.chunk_count;
+    uint64_t *local = malloc(hb_tensor_bytes(&o->chunk_hash) + 1), *hashes = malloc((size_t)chunks * sizeof *hashes);
     struct hb_digest digest = {0};
     hb_status status;
-    HB_TRY_CLEAN(hb_copy_out(o->context, hashes, o->chunk_hash));
+    HB_TRY_CLEAN(local && hashes ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the digest"));
+    HB_TRY_CLEAN(hb_copy_out(o->context, local, o->chunk_hash));
+    HB_TRY_CLEAN(hb_census_gather(&o->census, local, hashes));
     HB_TRY_CLEAN(hb_digest_init(&digest, HB_NUMERICS_VERSION));
-    for (int64_t i = 0; i < o->logical_count; i++) {
-        const struct hb_logical *l = &o->logical[i];
-        for (int64_t c = 0; c < chunks_of(l->count); c++)
-            hb_digest_add_chunk(&digest, l->name, (uint64_t)c, (uint64_t)hashes[l->first_chunk + c]);
+    for (int64_t i = 0; i < o->census.logical_count; i++) {
+        const struct hb_logical *l = &o->census.logical[i];
+        for (int64_t c = 0; c < (l->count + HB_CHUNK - 1) / HB_CHUNK; c++)
+            hb_digest_add_chunk(&digest, l->name, (uint64_t)c, hashes[l->first_chunk + c]);
     }
     hb_digest_value(&digest, text);
 cleanup:
     if (status == HB_OK)
         hb_digest_release(&digest);
+    free(local);
     free(hashes);
     return status;
 }

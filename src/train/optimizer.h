@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "model/model.h"
+#include "train/census.h"
 #include "train/schedule.h"
 
 enum hb_decay { HB_DECAY_MATRICES, HB_DECAY_ALL };
@@ -20,25 +21,16 @@ struct hb_optimizer_config {
     double clip; /* 0: no clipping */
 };
 
-/* A logical tensor in bytewise order of names. */
-struct hb_logical {
-    char *name;
-    int64_t param; /* index in the model's list */
-    int64_t group; /* part of a stack */
-    int64_t count; /* elements */
-    int64_t first_chunk; /* in chunk_hash */
-};
-
 struct hb_optimizer {
     struct hb_context *context;
     struct hb_model *model;
+    const struct hb_mesh *mesh; /* NULL: one rank */
     struct hb_optimizer_config config;
-    struct hb_logical *logical; /* by name, trained or not */
-    int64_t logical_count;
-    int64_t *first_logical, *first_chunk; /* per parameter, in the model's order */
-    struct hb_tensor squares;    /* fp64, in the model's order, trained ones */
-    struct hb_tensor order;      /* i32: places in `squares`, by name */
-    struct hb_tensor chunk_hash; /* i64, in the model's order */
+    struct hb_census census;
+    struct hb_tensor squares;    /* fp64 [trained logical tensors]: of one rank in the model's order, else by name */
+    struct hb_tensor order;      /* i32: of one rank, places in `squares` by name */
+    struct hb_tensor sums;       /* several ranks: fp64, a sum per chunk of the parameters here */
+    struct hb_tensor chunk_hash; /* i64, of every chunk of the parameters here */
     struct hb_tensor found, norm, coef;
     int64_t applied; /* updates so far */
 };
@@ -51,9 +43,14 @@ struct hb_verdict {
 
 HB_MUST_USE hb_status hb_optimizer_init(struct hb_optimizer *optimizer, struct hb_model *model,
                                         const struct hb_optimizer_config *config);
+/* The same for a rank of several, whose model is its part. Collective: world, here
+ * and below. */
+HB_MUST_USE hb_status hb_optimizer_init_ranks(struct hb_optimizer *optimizer, struct hb_model *model,
+                                              const struct hb_mesh *mesh, const struct hb_optimizer_config *config);
 void hb_optimizer_release(struct hb_optimizer *optimizer);
 
-/* One update from the roots in param->use[0].root. `counts` i64 [L,E] of the
+/* One update from the roots in param->use[0].root (of several ranks: from each
+ * one's shard; at ZeRO level 0 from all of them, everywhere). `counts` i64 [L,E] of the
  * whole step, for balance `bias` (data NULL: none). `digest`: also make the
  * chunk hashes. */
 HB_MUST_USE hb_status hb_optimizer_step(struct hb_optimizer *optimizer, float scale, struct hb_tensor counts,

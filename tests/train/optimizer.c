@@ -344,15 +344,15 @@ static void test_names(void **state)
     open_bench(&b, 11, &usual, false);
     const struct hb_optimizer *o = &b.optimizer;
     bool two = false;
-    for (int64_t i = 1; i < o->logical_count; i++) {
-        assert_true(strcmp(o->logical[i - 1].name, o->logical[i].name) < 0);
+    for (int64_t i = 1; i < o->census.logical_count; i++) {
+        assert_true(strcmp(o->census.logical[i - 1].name, o->census.logical[i].name) < 0);
         two = two ||
-              (strstr(o->logical[i - 1].name, "experts.10.") && strstr(o->logical[i].name, "experts.10."));
+              (strstr(o->census.logical[i - 1].name, "experts.10.") && strstr(o->census.logical[i].name, "experts.10."));
     }
     assert_true(two);
     int64_t experts = 0;
-    for (int64_t i = 0; i < o->logical_count; i++)
-        experts += strstr(o->logical[i].name, "experts.") != NULL;
+    for (int64_t i = 0; i < o->census.logical_count; i++)
+        experts += strstr(o->census.logical[i].name, "experts.") != NULL;
     assert_int_equal(experts, 3 * 11);
     close_bench(&b);
 }

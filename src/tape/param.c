@@ -1,0 +1,76 @@
+#include "tape/param.h"
+
+#include <stdio.h>
+
+#include "core/hash.h"
+
+const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size)
+{
+    if (param->name_after[0])
+        snprintf(text, size, "%s%lld%s", param->name, (long long)(param->first_group + g), param->name_after);
+    else
+        snprintf(text, size, "%s", param->name);
+    return text;
+}
+
+int64_t hb_param_count(const struct hb_param *param)
+{
+    return hb_tensor_count(&param->value);
+}
+
+int64_t hb_param_part_count(const struct hb_param *param)
+{
+    return hb_param_count(param) / param->groups;
+}
+
+static int64_t part_chunks(const struct hb_param *param)
+{
+    return (hb_param_part_count(param) + HB_CHUNK - 1) / HB_CHUNK;
+}
+
+int64_t hb_param_chunks(const struct hb_param *param)
+{
+    return param->groups * part_chunks(param);
+}
+
+int64_t hb_param_chunk_begin(const struct hb_param *param, int64_t chunk)
+{
+    int64_t chunks = part_chunks(param);
+    return chunk / chunks * hb_param_part_count(param) + chunk % chunks * HB_CHUNK;
+}
+
+struct hb_tensor hb_param_elements(const struct hb_param *param, struct hb_tensor t, struct hb_range range)
+{
+    if (range.begin == 0 && range.end == hb_tensor_count(&t) && range.end == hb_param_count(param))
+        return t; /* as it is */
+    int64_t count = hb_tensor_count(&t), first = count == hb_param_count(param) ? 0 : param->shard.begin;
+    return hb_tensor_rows(hb_tensor_1d(t.home, t.data, t.dtype, count), range.begin - first,
+                          range.end - range.begin);
+}
+
+static struct hb_extent extent(const struct hb_param *param, int64_t begin, int64_t end, int64_t groups)
+{
+    int64_t part = hb_param_part_count(param);
+    return (struct hb_extent){{begin, end}, groups, begin / part, begin % part / HB_CHUNK};
+}
+
+/* The rest of a logical tensor, whole ones, the beginning of one. */
+int hb_param_extents(const struct hb_param *param, struct hb_range range, struct hb_extent extents[HB_EXTENTS_MAX])
+{
+    int64_t part = hb_param_part_count(param), at = range.begin;
+    int count = 0;
+    if (at < range.end && at % part) {
+        int64_t end = (at / part + 1) * part;
+        end = end < range.end ? end : range.end;
+        extents[count++] = extent(param, at, end, 1);
+        at = end;
+    }
+    int64_t whole = range.end / part * part;
+    if (at < whole) {
+        extents[count++] = extent(param, at, whole, (whole - at) / part);
+        at = whole;
+    }
+    if (at < range.end)
+        extents[count++] = extent(param, at, range.end, 1);
+    return count;
+}
