@@ -13,6 +13,8 @@
 struct segment {
     int64_t q_row;  /* row of q that stands at position `first` */
     int64_t k_row;  /* row of k at position 0 */
+    int64_t ring;   /* 0, or rows of k in which the positions from `sinks` on go round */
+    int64_t sinks;
     int64_t first;  /* queries stand at first .. length - 1 */
     int64_t length; /* keys stand at 0 .. length - 1 */
 };

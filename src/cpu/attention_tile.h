@@ -13,8 +13,9 @@
  *     dV       keys     queries  d        P^T  [key][query]   dO   [query][d]
  *     dK       keys     queries  d        dS^T [key][query]   Q    [query][d]
  *
- * On the diagonal a masked pair has no place in any chain: the chain of query r
- * ends at key r, the chain of key r begins at query r. Rows beyond the last are
+ * A pair that is not seen has no place in any chain. On the diagonal the chain of
+ * query r ends at key r and the chain of key r begins at query r; where a tile is
+ * cut otherwise, a bit per pair decides (attention_mask.h). Rows beyond the last are
  * computed from whatever lies there and nobody looks at them: buffers have
  * PADDED rows. */
 #ifndef HB_CPU_ATTENTION_TILE_H
@@ -24,6 +25,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/tensor.h"
+#include "cpu/convert.h"
 #include "cpu/vec.h"
 
 enum {
@@ -151,17 +154,61 @@ INLINE void key_rows(vec acc[ROWS][2], int n, const float *a, const float *b, in
         step(acc, n, 0, ROWS, a + k, SCORES, b + k * ldb);
 }
 
+/* O, dQ, dV, dK where a tile is cut: bit r + i of bits[k] says whether row i has
+ * step k. The chain over k of row i is at a[i a_row + k a_k]. */
+INLINE void some_rows(vec acc[ROWS][2], int n, const float *a, int64_t a_row, int64_t a_k, const float *b,
+                      int64_t ldb, const uint64_t *bits, int64_t count, int64_t r)
+{
+    uint64_t all = ((uint64_t)1 << smaller(ROWS, TILE - r)) - 1;
+    clear(acc);
+    for (int64_t k = 0; k < count; k++, a += a_k, b += ldb) {
+        uint64_t some = bits[k] >> r & all;
+        if (some == all) {
+            step(acc, n, 0, ROWS, a, a_row, b);
+        } else if (some) {
+            UNROLL
+            for (int i = 0; i < ROWS; i++)
+                if (some >> i & 1)
+                    step(acc, n, i, i + 1, a, a_row, b);
+        }
+    }
+}
+
+/* Rows of one head in a tensor, in its storage: `stride` elements apart. */
+struct rows {
+    const char *at;
+    enum hb_dtype dtype;
+    int64_t stride;
+};
+
+static inline struct rows rows_at(const struct hb_tensor *t, int64_t element, int64_t stride)
+{
+    return (struct rows){(const char *)t->data + element * (int64_t)hb_dtype_size(t->dtype), t->dtype, stride};
+}
+
+static inline struct rows rows_from(struct rows rows, int64_t row)
+{
+    rows.at += row * rows.stride * (int64_t)hb_dtype_size(rows.dtype);
+    return rows;
+}
+
 /* Rows that will be needed soon. They lie far apart, where no processor fetches
- * them unasked, so products ask for a few at a time while they compute. */
+ * them unasked, so products ask for a few at a time while they compute. In bytes. */
 struct ahead {
-    const float *from;
+    const char *from;
     int64_t stride, rows, width;
 };
+
+static inline struct ahead ahead_of(struct rows rows, int64_t count, int64_t D)
+{
+    int64_t size = (int64_t)hb_dtype_size(rows.dtype);
+    return (struct ahead){rows.at, rows.stride * size, count, D * size};
+}
 
 static inline void fetch(const struct ahead *ahead, int64_t row)
 {
     for (int64_t r = row; r < ahead->rows && r < row + ROWS; r++)
-        for (int64_t d = 0; d < ahead->width; d += 16)
+        for (int64_t d = 0; d < ahead->width; d += 64)
             __builtin_prefetch(ahead->from + r * ahead->stride + d, 0, 2);
 }
 
@@ -195,18 +242,32 @@ static inline void tile_scores(const float *a, int64_t lda, const float *b, int6
     }
 }
 
-/* Row-major copy of rows that lie `stride` apart to rows that lie `to_stride`
- * apart, zeros from D to whole registers. */
-static inline void tile_copy(const float *from, int64_t stride, int64_t rows, int64_t D, float *to,
-                             int64_t to_stride)
+/* Copy of rows to fp32 rows that lie `to_stride` apart, zeros from D to whole
+ * registers. */
+static inline void tile_copy(struct rows from, int64_t count, int64_t D, float *to, int64_t to_stride)
 {
     int64_t full = D / VEC_WIDTH * VEC_WIDTH;
-    for (int64_t r = 0; r < rows; r++, from += stride, to += to_stride) {
-        for (int64_t d = 0; d < full; d += VEC_WIDTH)
-            vec_store(to + d, vec_load(from + d));
-        for (int64_t d = full; d < whole(D); d++)
-            to[d] = d < D ? from[d] : 0.0f;
+    for (int64_t r = 0; r < count; r++, to += to_stride) {
+        const void *row = rows_from(from, r).at;
+        if (from.dtype == HB_F32)
+            for (int64_t d = 0; d < full; d += VEC_WIDTH)
+                vec_store(to + d, vec_load((const float *)row + d));
+        else
+            hb_widen(from.dtype, row, 0, full, to);
+        hb_widen(from.dtype, row, full, D - full, to + full);
+        for (int64_t d = D; d < whole(D); d++)
+            to[d] = 0.0f;
     }
+}
+
+/* The rows as fp32, *stride apart: where they lie, or widened in `room`, [PADDED] rows. */
+static inline const float *tile_read(struct rows from, int64_t count, int64_t D, float *room, int64_t *stride)
+{
+    *stride = from.dtype == HB_F32 ? from.stride : row_stride(D);
+    if (from.dtype == HB_F32)
+        return (const void *)from.at;
+    tile_copy(from, count, D, room, *stride);
+    return room;
 }
 
 typedef float quad __attribute__((vector_size(16)));

@@ -42,6 +42,8 @@ static hb_status check_slots(const struct call *c)
         HB_TRY(hb_check_size(c->op, "slots_k", c->slots_k, 1, c->k->shape[1]));
         HB_TRY(hb_check_size(c->op, "slots_k", c->slots_k, 2, c->k->shape[2]));
         HB_TRY(shaped(c->context, c->op, "slots_v", c->slots_v, HB_FLOATS, "slots_k", c->slots_k));
+        if (c->slots_k->shape[0] < 1)
+            return HB_FAIL(HB_ESHAPE, "%s: slots_k has no rows; leave it out", c->op);
     } else {
         HB_TRY(absent(c->op, "slots_v", c->slots_v, "slots_k"));
     }

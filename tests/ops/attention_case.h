@@ -10,7 +10,7 @@
 
 #include "cpu/select.h"
 
-enum { SEGMENTS_MAX = 40 };
+enum { SEGMENTS_MAX = 70 };
 
 struct shape {
     int segments;
@@ -23,6 +23,7 @@ struct sight {
     int64_t window, sinks, slots;
     bool bidirectional;
     enum hb_attention_combine combine;
+    int64_t ring;
 };
 
 /* Host data of one case. */
@@ -103,6 +104,7 @@ static inline struct hb_attention_forward_args forward_args(struct hb_context *c
         .bidirectional = g->bidirectional,
         .window = g->window,
         .sinks = g->sinks,
+        .ring = g->ring,
         .combine = g->combine,
         .slots_k = if_wanted(c, g->slots > 0, g->slots, s->G, s->D, e->slots_k),
         .slots_v = if_wanted(c, g->slots > 0, g->slots, s->G, s->D, e->slots_v),
