@@ -174,8 +174,7 @@ static hb_status print_json(const struct report *report)
     return status;
 }
 
-/* What came with the program, or stands in the source tree that we are in. */
-static const char *default_folder(void)
+const char *hb_cli_golden_folder(void)
 {
     static const char installed[] = HB_DATADIR "/golden/ops";
     return hb_file_is_folder(installed) ? installed : "golden/ops";
@@ -272,7 +271,7 @@ static hb_status run_on(const struct request *r, const struct hb_backend *backen
     if (status == HB_OK) {
         *report = (struct report){.failures = json_array(), .backend = backend->name, .json = r->json};
         report->fast = strcmp(r->numerics, "fast") == 0;
-        report->folder = r->onnx ? r->onnx : r->golden ? r->golden : default_folder();
+        report->folder = r->onnx ? r->onnx : r->golden ? r->golden : hb_cli_golden_folder();
         status = hb_context_open(backend, report->fast ? HB_FAST : HB_CANONICAL, (int)r->threads, &subject);
     }
     const struct hb_backend *reference;

@@ -6,7 +6,8 @@
 
 #define AT(op, member) offsetof(struct hb_##op##_args, member)
 #define TENSOR(op, member, use) {#member, AT(op, member), use, 0, 0}
-#define NUMBER(op, member, kind) {#member, AT(op, member), kind}
+#define NUMBER(op, member, kind) {#member, AT(op, member), kind, false}
+#define OPTION(op, member, kind) {#member, AT(op, member), kind, true}
 
 static const struct hb_op_tensor embedding_forward_tensors[] = {
     TENSOR(embedding_forward, weight, HB_READS), TENSOR(embedding_forward, ids, HB_READS),
@@ -166,15 +167,15 @@ static const struct hb_op_number rope_numbers[] = {
 };
 static const struct hb_op_number attention_forward_numbers[] = {
     NUMBER(attention_forward, longest, HB_NUMBER_INT), NUMBER(attention_forward, scale, HB_NUMBER_FLOAT),
-    NUMBER(attention_forward, bidirectional, HB_NUMBER_BOOL),
-    NUMBER(attention_forward, window, HB_NUMBER_INT), NUMBER(attention_forward, sinks, HB_NUMBER_INT),
-    NUMBER(attention_forward, ring, HB_NUMBER_INT), NUMBER(attention_forward, combine, HB_NUMBER_COMBINE),
+    OPTION(attention_forward, bidirectional, HB_NUMBER_BOOL),
+    OPTION(attention_forward, window, HB_NUMBER_INT), OPTION(attention_forward, sinks, HB_NUMBER_INT),
+    OPTION(attention_forward, ring, HB_NUMBER_INT), OPTION(attention_forward, combine, HB_NUMBER_COMBINE),
 };
 static const struct hb_op_number attention_backward_numbers[] = {
     NUMBER(attention_backward, longest, HB_NUMBER_INT), NUMBER(attention_backward, scale, HB_NUMBER_FLOAT),
-    NUMBER(attention_backward, bidirectional, HB_NUMBER_BOOL),
-    NUMBER(attention_backward, window, HB_NUMBER_INT), NUMBER(attention_backward, sinks, HB_NUMBER_INT),
-    NUMBER(attention_backward, combine, HB_NUMBER_COMBINE),
+    OPTION(attention_backward, bidirectional, HB_NUMBER_BOOL),
+    OPTION(attention_backward, window, HB_NUMBER_INT), OPTION(attention_backward, sinks, HB_NUMBER_INT),
+    OPTION(attention_backward, combine, HB_NUMBER_COMBINE),
 };
 static const struct hb_op_number router_forward_numbers[] = {
     NUMBER(router_forward, renormalise, HB_NUMBER_BOOL),
@@ -222,11 +223,19 @@ static const struct hb_op_number digest_numbers[] = {
                    "a tensor of struct hb_" #op "_args is missing above");
 HB_FOR_EACH_OP(COMPLETE)
 
+#define CALL(op)                                                             \
+    static hb_status call_##op(struct hb_context *context, const void *args) \
+    {                                                                        \
+        return hb_##op(context, args);                                       \
+    }
+HB_FOR_EACH_OP(CALL)
+
 #define TENSORS(op) op##_tensors, sizeof op##_tensors / sizeof op##_tensors[0]
 #define NUMBERS(op) op##_numbers, sizeof op##_numbers / sizeof op##_numbers[0]
-#define ENTRY(op, header) {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NULL, 0}
+#define ARGS(op) sizeof(struct hb_##op##_args), call_##op
+#define ENTRY(op, header) {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NULL, 0, ARGS(op)}
 #define ENTRY_WITH_NUMBERS(op, header) \
-    {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NUMBERS(op)}
+    {#op, header, offsetof(struct hb_backend, op), TENSORS(op), NUMBERS(op), ARGS(op)}
 
 const struct hb_op_entry hb_op_table[] = {
     ENTRY(embedding_forward, "embedding"),
@@ -280,10 +289,13 @@ const struct hb_tensor *hb_op_tensor_of(const void *args, const struct hb_op_ten
     return (const struct hb_tensor *)((const char *)args + t->offset);
 }
 
+const char *const hb_op_form_names[3] = {[HB_PRODUCT_NT] = "NT", [HB_PRODUCT_NN] = "NN", [HB_PRODUCT_TN] = "TN"};
+const char *const hb_op_epilogue_names[3] = {
+    [HB_STORE] = "STORE", [HB_CONTINUE] = "CONTINUE", [HB_ADD] = "ADD"};
+const char *const hb_op_combine_names[3] = {[HB_JOINT] = "joint", [HB_SUM] = "sum", [HB_GATED] = "gated"};
+
 const char *hb_op_number_text(const void *args, const struct hb_op_number *number, char text[32])
 {
-    static const char *const forms[] = {"NT", "NN", "TN"}, *const epilogues[] = {"STORE", "CONTINUE", "ADD"},
-                             *const combines[] = {"joint", "sum", "gated"};
     const void *at = (const char *)args + number->offset;
     switch (number->kind) {
     case HB_NUMBER_INT:
@@ -296,13 +308,13 @@ const char *hb_op_number_text(const void *args, const struct hb_op_number *numbe
         snprintf(text, 32, "%s", *(const bool *)at ? "true" : "false");
         break;
     case HB_NUMBER_FORM:
-        snprintf(text, 32, "%s", forms[*(const enum hb_product_form *)at]);
+        snprintf(text, 32, "%s", hb_op_form_names[*(const enum hb_product_form *)at]);
         break;
     case HB_NUMBER_EPILOGUE:
-        snprintf(text, 32, "%s", epilogues[*(const enum hb_product_epilogue *)at]);
+        snprintf(text, 32, "%s", hb_op_epilogue_names[*(const enum hb_product_epilogue *)at]);
         break;
     case HB_NUMBER_COMBINE:
-        snprintf(text, 32, "%s", combines[*(const enum hb_attention_combine *)at]);
+        snprintf(text, 32, "%s", hb_op_combine_names[*(const enum hb_attention_combine *)at]);
         break;
     }
     return text;

@@ -62,15 +62,19 @@ enum hb_op_number_kind {
     HB_NUMBER_INT,      /* int64_t */
     HB_NUMBER_FLOAT,    /* float */
     HB_NUMBER_BOOL,     /* bool */
-    HB_NUMBER_FORM,     /* enum hb_product_form */
-    HB_NUMBER_EPILOGUE, /* enum hb_product_epilogue */
-    HB_NUMBER_COMBINE,  /* enum hb_attention_combine */
+    HB_NUMBER_FORM,     /* enum hb_product_form, hb_op_form_names */
+    HB_NUMBER_EPILOGUE, /* enum hb_product_epilogue, hb_op_epilogue_names */
+    HB_NUMBER_COMBINE,  /* enum hb_attention_combine, hb_op_combine_names */
 };
+
+/* "NT", "NN", "TN"; "STORE", "CONTINUE", "ADD"; "joint", "sum", "gated". */
+extern const char *const hb_op_form_names[3], *const hb_op_epilogue_names[3], *const hb_op_combine_names[3];
 
 struct hb_op_number {
     const char *name;
     size_t offset;
     enum hb_op_number_kind kind;
+    bool optional; /* a golden case may leave it out: 0, false, the first name */
 };
 
 struct hb_op_entry {
@@ -81,6 +85,8 @@ struct hb_op_entry {
     int tensor_count;
     const struct hb_op_number *numbers; /* likewise */
     int number_count;
+    size_t size; /* of the argument struct */
+    hb_status (*call)(struct hb_context *context, const void *args); /* the dispatcher */
 };
 
 extern const struct hb_op_entry hb_op_table[];

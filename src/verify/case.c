@@ -121,9 +121,8 @@ static hb_status check_all_used(const struct hb_case *c)
     json_t *value;
     json_object_foreach (c->args, key, value) {
         bool known = false;
-        for (int i = 0; i < hb_op_scalar_count; i++)
-            known = known || (strcmp(hb_op_scalars[i].op, c->op->name) == 0 &&
-                              strcmp(hb_op_scalars[i].name, key) == 0);
+        for (int i = 0; i < c->op->number_count; i++)
+            known = known || strcmp(c->op->numbers[i].name, key) == 0;
         if (!known)
             return HB_FAIL(HB_EFORMAT, "op %s has no argument '%s'", c->op->name, key);
     }

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "core/safetensors.h"
-#include "verify/arguments.h"
+#include "ops/table.h"
 
 /* One tensor argument that the file gives. */
 struct hb_case_tensor {

@@ -42,6 +42,14 @@ static hb_status write_input(struct hb_context *context, const struct hb_rmsnorm
     return HB_OK;
 }
 
+/* One element more than there is. */
+static hb_status write_behind(struct hb_context *context, const struct hb_rmsnorm_forward_args *args)
+{
+    HB_TRY(hb_backend_ref.rmsnorm_forward(context, args));
+    ((float *)args->rstd.data)[5] = 1;
+    return HB_OK;
+}
+
 static hb_status change_rounding(struct hb_context *context, const struct hb_rmsnorm_forward_args *args)
 {
     HB_TRY(hb_backend_ref.rmsnorm_forward(context, args));
@@ -126,6 +134,13 @@ static void test_written_input(void **state)
     (void)state;
     struct hb_verdict v = judge(write_input, HB_CANONICAL);
     expect_problem(&v, "wrote into x");
+}
+
+static void test_written_guard(void **state)
+{
+    (void)state;
+    struct hb_verdict v = judge(write_behind, HB_CANONICAL);
+    expect_problem(&v, "wrote behind the end of rstd");
 }
 
 static void test_environment(void **state)
