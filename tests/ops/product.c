@@ -496,6 +496,30 @@ static void test_company(void **state)
     }
 }
 
+/* Products that underflow to -0 stay -0 at the end of a chain: no chain without
+ * elements is added, and the first one starts the total. */
+static void test_negative_zero(void **state)
+{
+    (void)state;
+    for (int64_t k = 1; k <= 512; k += k == 1 ? 255 : 256) {
+        struct sample s = make(HB_PRODUCT_NT, TH_TINY, 77, 2, 3, k);
+        struct th_outputs out = {0};
+        struct hb_context c;
+        for (int64_t i = 0; i < s.a_count; i++)
+            s.a[i] = 1e-30f;
+        for (int64_t i = 0; i < s.b_count; i++)
+            s.b[i] = -1e-30f;
+        th_same_bits_everywhere("-0", run_store, &s);
+        TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &c));
+        run_store(&c, &s, &out);
+        for (int64_t i = 0; i < s.out_count; i++)
+            assert_int_equal(hb_bits_of_f32(((float *)out.item[0].data)[i]), 0x80000000u);
+        th_outputs_release(&out);
+        hb_context_close(&c);
+        release(&s);
+    }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -574,6 +598,7 @@ int main(void)
         cmocka_unit_test(test_storage),
         cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_company),
+        cmocka_unit_test(test_negative_zero),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_out_of_memory),
     };

@@ -315,6 +315,34 @@ static void test_rows_alone(void **state)
     release(&s);
 }
 
+/* 64 rows are one chunk, 65 are two: a chunk without rows would turn a sum of -0 into +0. */
+static void test_negative_zero(void **state)
+{
+    (void)state;
+    struct hb_context context;
+    TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
+    float x[65], r[65], dy[65];
+    for (int i = 0; i < 65; i++) {
+        x[i] = 1;
+        r[i] = 1e-30f;
+        dy[i] = -1e-30f;
+    }
+    for (int64_t n = 63; n <= 65; n++) {
+        struct hb_tensor dw = th_1d(&context, HB_F32, 1, NULL);
+        struct hb_rmsnorm_backward_weight_args args = {.x = th_2d(&context, HB_F32, n, 1, x),
+                                                       .rstd = th_1d(&context, HB_F32, n, r),
+                                                       .dy = th_2d(&context, HB_F32, n, 1, dy),
+                                                       .dweight = dw};
+        TH_OK(hb_rmsnorm_backward_weight(&context, &args));
+        assert_int_equal(hb_bits_of_f32(*(float *)dw.data), 0x80000000u);
+        th_free(&context, &args.x);
+        th_free(&context, &args.rstd);
+        th_free(&context, &args.dy);
+        th_free(&context, &dw);
+    }
+    hb_context_close(&context);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -375,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_in_place),       cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_bf16_rounds_once),
         cmocka_unit_test(test_rows_alone),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_negative_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

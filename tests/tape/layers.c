@@ -162,6 +162,9 @@ static void backward(struct subject *s, bool postponed, double **input_gradient)
     }
     hb_var_drop(&s->tape, out);
     TH_OK(hb_tape_backward_input(&s->tape, 0, s->tape.entry_count, !postponed));
+    for (int64_t i = 0; i < s->tape.entry_count; i++) /* what waits is what was postponed, and nothing else */
+        assert_int_equal(s->tape.entries[i].weight_done,
+                         !postponed || !s->tape.entries[i].kind->backward_weight);
     TH_OK(hb_tape_backward_weight(&s->tape, 0, s->tape.entry_count));
     TH_OK(hb_gradients_close(&s->gradients, list, s->param_count));
     for (int i = 0; i < s->input_count; i++) {
@@ -425,6 +428,16 @@ static double moe_loss(struct subject *s)
     return sum;
 }
 
+/* Blocks of 256 rows, as many as fit into the elements, and at least one. */
+static void test_head_chunk_rows(void **state)
+{
+    (void)state;
+    assert_int_equal(hb_head_chunk_rows(1 << 20, 1024), 1024);
+    assert_int_equal(hb_head_chunk_rows(1 << 20, 1500), 512);
+    assert_int_equal(hb_head_chunk_rows(1 << 20, 4096), 256);
+    assert_int_equal(hb_head_chunk_rows(1 << 20, 100000), 256);
+}
+
 static void open_moe(struct subject *s, enum hb_balance_kind kind, int64_t top_k, bool renormalise, bool bias)
 {
     open_subject(s);
@@ -565,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_head),
+        cmocka_unit_test(test_head_chunk_rows),
         cmocka_unit_test(test_moe),
         cmocka_unit_test(test_moe_choices),
         cmocka_unit_test(test_third_consumer),

@@ -70,6 +70,18 @@ static void test_best_fit(void **state)
     hb_pool_drop(&pool, other);
 }
 
+/* Of small ones, any will do. */
+static void test_small(void **state)
+{
+    (void)state;
+    struct hb_buffer *a = take(4000);
+    void *memory = a->data;
+    hb_pool_drop(&pool, a);
+    a = take(10);
+    assert_ptr_equal(a->data, memory);
+    hb_pool_drop(&pool, a);
+}
+
 static void test_references(void **state)
 {
     (void)state;
@@ -121,7 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_reuse),    TEST(test_best_fit),      TEST(test_references),
-        TEST(test_counting), TEST(test_out_of_memory),
+        TEST(test_counting), TEST(test_out_of_memory), TEST(test_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

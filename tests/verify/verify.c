@@ -186,7 +186,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_right),         cmocka_unit_test(test_one_bit),
         cmocka_unit_test(test_wrong_value),   cmocka_unit_test(test_unwritten),
-        cmocka_unit_test(test_written_input), cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_written_input), cmocka_unit_test(test_written_guard),
+        cmocka_unit_test(test_environment),
         cmocka_unit_test(test_refusal),       cmocka_unit_test(test_uncovered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
