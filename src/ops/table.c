@@ -209,7 +209,7 @@ static const struct hb_op_number adamw_numbers[] = {
     NUMBER(adamw, beta2, HB_NUMBER_FLOAT), NUMBER(adamw, one_minus_beta2, HB_NUMBER_FLOAT),
     NUMBER(adamw, step_size, HB_NUMBER_FLOAT), NUMBER(adamw, root2, HB_NUMBER_FLOAT),
     NUMBER(adamw, eps, HB_NUMBER_FLOAT), NUMBER(adamw, groups, HB_NUMBER_INT),
-    NUMBER(adamw, key, HB_NUMBER_INT), NUMBER(adamw, first, HB_NUMBER_INT),
+    OPTION(adamw, key, HB_NUMBER_INT), OPTION(adamw, first, HB_NUMBER_INT),
 };
 static const struct hb_op_number digest_numbers[] = {
     NUMBER(digest, groups, HB_NUMBER_INT),
