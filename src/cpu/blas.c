@@ -6,6 +6,8 @@
 #include <limits.h>
 #include <string.h>
 
+#include "ops/host.h"
+
 static void multiply(const struct hb_product_args *args, const struct hb_product_sizes *s, int64_t g)
 {
     const int32_t *offsets = args->offsets.data, *present = args->present.data;
@@ -29,7 +31,7 @@ static void multiply(const struct hb_product_args *args, const struct hb_product
                 (int)n);
 }
 
-hb_status hb_blas_product(struct hb_context *context, const struct hb_product_args *args)
+static hb_status product_of_floats(struct hb_context *context, const struct hb_product_args *args)
 {
     struct hb_product_sizes s = hb_product_sizes(args);
     if (s.m > INT_MAX || s.n > INT_MAX || s.k > INT_MAX)
@@ -54,6 +56,48 @@ hb_status hb_blas_product(struct hb_context *context, const struct hb_product_ar
         if (offsets[g + 1] > offsets[g])
             present[g] = 1;
     return HB_OK;
+}
+
+/* A tensor's fp32 copy at *room, which moves on; fp32 tensors stay what they are. */
+static struct hb_tensor floats_of(struct hb_tensor t, float **room)
+{
+    if (t.dtype == HB_F32)
+        return t;
+    t.dtype = HB_F32;
+    t.data = *room;
+    *room += hb_tensor_count(&t);
+    return t;
+}
+
+/* OpenBLAS multiplies floats: 16-bit operands are widened before, a 16-bit out is rounded after. */
+hb_status hb_blas_product(struct hb_context *context, const struct hb_product_args *args)
+{
+    hb_status (*cast)(struct hb_context *, const struct hb_cast_args *) = context->backend->cast;
+    struct hb_product_args wide = *args;
+    float *room = NULL;
+    const struct hb_tensor *all[] = {&args->a, &args->b, &args->out};
+    int64_t count = 0;
+    void *workspace;
+    for (int i = 0; i < 3; i++)
+        if (all[i]->dtype != HB_F32)
+            count += hb_tensor_count(all[i]);
+    if (count == 0)
+        return product_of_floats(context, args);
+    HB_TRY(hb_host_workspace(context, (size_t)count * sizeof *room, &workspace));
+    room = workspace;
+    wide.a = floats_of(args->a, &room);
+    wide.b = floats_of(args->b, &room);
+    wide.out = floats_of(args->out, &room);
+    if (args->a.dtype != HB_F32)
+        HB_TRY(cast(context, &(struct hb_cast_args){.x = args->a, .out = wide.a}));
+    if (args->b.dtype != HB_F32)
+        HB_TRY(cast(context, &(struct hb_cast_args){.x = args->b, .out = wide.b}));
+    if (args->out.dtype != HB_F32 && args->epilogue != HB_STORE)
+        HB_TRY(cast(context, &(struct hb_cast_args){.x = args->out, .out = wide.out}));
+    HB_TRY(product_of_floats(context, &wide));
+    if (args->out.dtype == HB_F32)
+        return HB_OK;
+    return cast(context, &(struct hb_cast_args){.x = wide.out, .out = args->out});
 }
 
 #else

@@ -1,9 +1,12 @@
-/* Operands of a product, copied into the order in which cpu/tile.h reads them. */
+/* Operands of a product, copied into the order in which cpu/tile.h reads them,
+ * and widened to fp32 on the way: element e of an operand is element `from` + e
+ * of an array `data` of its dtype. */
 #ifndef HB_CPU_PACK_H
 #define HB_CPU_PACK_H
 
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/tile.h"
 
 /* A square of VEC_WIDTH rows, transposed: to[p TILE_COLUMNS + row] = from[row ld + p]. */
@@ -119,36 +122,65 @@ static inline void pack_along(const float *b, ptrdiff_t ld, int64_t columns, int
             panel[p * TILE_COLUMNS + j] = j < columns ? b[p * ld + j] : 0.0f;
 }
 
+/* Both for b in 16 bits. Across, 64 steps of k of all columns are widened first, into the level-1 cache. */
+static inline void pack_across_16(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld, int64_t columns,
+                                  int64_t depth, float *panel)
+{
+    enum { STEPS = 64, STRIDE = STEPS + 16 };
+    float wide[TILE_COLUMNS * STRIDE];
+    for (int64_t p = 0; p < depth; p += STEPS) {
+        int64_t steps = depth - p < STEPS ? depth - p : STEPS;
+        for (int64_t j = 0; j < columns; j++)
+            hb_widen(dtype, data, from + j * ld + p, steps, wide + j * STRIDE);
+        pack_across(wide, STRIDE, columns, steps, panel + p * TILE_COLUMNS);
+    }
+}
+
+static inline void pack_along_16(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld, int64_t columns,
+                                 int64_t depth, float *panel)
+{
+    for (int64_t p = 0; p < depth; p++) {
+        float *to = panel + p * TILE_COLUMNS;
+        if (columns == TILE_COLUMNS) {
+            hb_widen(dtype, data, from + p * ld, TILE_COLUMNS, to);
+            continue;
+        }
+        hb_widen(dtype, data, from + p * ld, columns, to);
+        for (int64_t j = columns; j < TILE_COLUMNS; j++)
+            to[j] = 0.0f;
+    }
+}
+
 /* Rows of a that lies [m,k]: tile[i TILE_STRIDE + p] = a[i ld + p]. */
-static inline void pack_rows(const float *a, ptrdiff_t ld, int64_t rows, int64_t depth, float *tile)
+static inline void pack_rows(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld, int64_t rows,
+                             int64_t depth, float *tile)
 {
     for (int64_t i = 0; i < rows; i++)
-        memcpy(tile + i * TILE_STRIDE, a + i * ld, (size_t)depth * sizeof *a);
+        hb_widen(dtype, data, from + i * ld, depth, tile + i * TILE_STRIDE);
 }
 
 /* Columns of a that lies [k,m], some tiles at once so that each row of memory is
  * read in long runs: tile number t takes columns bound[t] to bound[t + 1],
  *   tiles[t PACK_SLOT + p TILE_ROWS + i] = a[p ld + bound[t] + i].
- * Whole registers are copied as far as `readable` floats from a on allow; each
+ * Whole registers are copied as far as `readable` elements from a on allow; each
  * step overwrites what the one before it wrote too much. */
 enum {
     PACK_WIDE = (TILE_ROWS + VEC_WIDTH - 1) / VEC_WIDTH * VEC_WIDTH,
     PACK_SLOT = TILE_DEPTH * TILE_ROWS + 16,
 };
 
-static inline void pack_columns(const float *a, ptrdiff_t ld, const int64_t *bound, int64_t count, int64_t depth,
-                                int64_t readable, float *tiles)
+static inline void pack_columns(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld,
+                                const int64_t *bound, int64_t count, int64_t depth, int64_t readable, float *tiles)
 {
     int64_t room = readable - bound[count - 1] - PACK_WIDE;
     int64_t fast = room < 0 ? 0 : room / ld + 1 < depth ? room / ld + 1 : depth;
     for (int64_t p = 0; p < fast; p++)
         for (int64_t t = 0; t < count; t++)
-            for (int64_t i = 0; i < PACK_WIDE; i += VEC_WIDTH)
-                vec_store(tiles + t * PACK_SLOT + p * TILE_ROWS + i, vec_load(a + p * ld + bound[t] + i));
+            hb_widen(dtype, data, from + p * ld + bound[t], PACK_WIDE, tiles + t * PACK_SLOT + p * TILE_ROWS);
     for (int64_t p = fast; p < depth; p++)
         for (int64_t t = 0; t < count; t++)
-            memcpy(tiles + t * PACK_SLOT + p * TILE_ROWS, a + p * ld + bound[t],
-                   (size_t)(bound[t + 1] - bound[t]) * sizeof *a);
+            hb_widen(dtype, data, from + p * ld + bound[t], bound[t + 1] - bound[t],
+                     tiles + t * PACK_SLOT + p * TILE_ROWS);
 }
 
 #endif

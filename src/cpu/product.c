@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cpu/blas.h"
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/pack.h"
 #include "cpu/product_walk.h"
@@ -63,48 +64,59 @@ static bool few_rows(const struct walk *w)
 }
 
 /* `rows` runs of memory, spread over `slots` fetches. */
-static struct ahead ahead_of(const float *from, int64_t run, int64_t rows, int64_t ld, int64_t slots)
+static struct ahead ahead_of(const struct hb_tensor *t, int64_t from, int64_t run, int64_t rows, int64_t ld,
+                             int64_t slots)
 {
-    int64_t lines = (run + 15) / 16, rate = slots > 0 ? (lines * rows + slots - 1) / slots : 0;
-    return (struct ahead){.at = (const char *)from, .lines = lines, .left = lines, .rows = rows,
-                          .skip = (ld - 16 * lines) * (int64_t)sizeof *from, .rate = (int)at_most(rate, 16)};
+    int64_t size = (int64_t)hb_dtype_size(t->dtype), lines = (run * size + 63) / 64;
+    int64_t rate = slots > 0 ? (lines * rows + slots - 1) / slots : 0;
+    return (struct ahead){.at = (const char *)t->data + from * size, .lines = lines, .left = lines, .rows = rows,
+                          .skip = ld * size - 64 * lines, .rate = (int)at_most(rate, 16)};
 }
 
 static struct ahead ahead_b(const struct walk *w, int64_t slots)
 {
     const struct group *v = &w->group;
+    const struct hb_tensor *b = &w->job->args->b;
     if (across(w))
-        return ahead_of(v->b + w->j * v->ldb + w->p, w->depth, w->columns, v->ldb, slots);
-    return ahead_of(v->b + w->p * v->ldb + w->j, w->columns, w->depth, v->ldb, slots);
+        return ahead_of(b, v->b + w->j * v->ldb + w->p, w->depth, w->columns, v->ldb, slots);
+    return ahead_of(b, v->b + w->p * v->ldb + w->j, w->columns, w->depth, v->ldb, slots);
 }
 
 /* The tiles that begin at row i of the block. */
 static struct ahead ahead_a(const struct walk *w, int64_t i, int64_t slots)
 {
     const struct group *v = &w->group;
+    const struct hb_tensor *a = &w->job->args->a;
     int64_t rows = at_most(w->rows - i, (transposed(w) ? TILES_AT_ONCE : 1) * TILE_ROWS);
     if (transposed(w))
-        return ahead_of(v->a + w->p * v->lda + w->i + i, rows, w->depth, v->lda, slots);
-    return ahead_of(v->a + (w->i + i) * v->lda + w->p, w->depth, rows, v->lda, slots);
+        return ahead_of(a, v->a + w->p * v->lda + w->i + i, rows, w->depth, v->lda, slots);
+    return ahead_of(a, v->a + (w->i + i) * v->lda + w->p, w->depth, rows, v->lda, slots);
 }
 
 /* The block's panels: copied, or where b is k-major and few tiles read it, as they lie. */
 static void take_b(const struct walk *w, const struct space *space, struct panels *panels)
 {
     const struct group *v = &w->group;
+    const struct hb_tensor *b = &w->job->args->b;
+    const float *wide = b->dtype == HB_F32 ? (const float *)b->data : NULL;
     panels->count = panels_of(w->columns);
     for (int64_t q = 0; q < panels->count; q++) {
         int64_t j = w->j + q * TILE_COLUMNS, columns = at_most(w->j + w->columns - j, TILE_COLUMNS);
         float *to = space->b + q * TILE_DEPTH * TILE_COLUMNS;
         panels->at[q] = to;
         panels->step[q] = TILE_COLUMNS;
-        if (across(w)) {
-            pack_across(v->b + j * v->ldb + w->p, v->ldb, columns, w->depth, to);
+        int64_t from = v->b + (across(w) ? j * v->ldb + w->p : w->p * v->ldb + j);
+        if (across(w) && wide) {
+            pack_across(wide + from, v->ldb, columns, w->depth, to);
+        } else if (across(w)) {
+            pack_across_16(b->dtype, b->data, from, v->ldb, columns, w->depth, to);
+        } else if (!wide) {
+            pack_along_16(b->dtype, b->data, from, v->ldb, columns, w->depth, to);
         } else if (tiles_of(w->rows) <= DIRECT_TILES && columns == TILE_COLUMNS) {
-            panels->at[q] = v->b + w->p * v->ldb + j;
+            panels->at[q] = wide + from;
             panels->step[q] = v->ldb;
         } else {
-            pack_along(v->b + w->p * v->ldb + j, v->ldb, columns, w->depth, to);
+            pack_along(wide + from, v->ldb, columns, w->depth, to);
         }
     }
 }
@@ -113,10 +125,13 @@ static void take_b(const struct walk *w, const struct space *space, struct panel
 static void take_a(const struct walk *w, const int64_t *bound, int64_t count, float *to)
 {
     const struct group *v = &w->group;
+    const struct hb_tensor *a = &w->job->args->a;
     if (transposed(w))
-        pack_columns(v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth, (v->k - w->p) * v->lda - w->i, to);
+        pack_columns(a->dtype, a->data, v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth,
+                     (v->k - w->p) * v->lda - w->i, to);
     else
-        pack_rows(v->a + (w->i + bound[0]) * v->lda + w->p, v->lda, bound[1] - bound[0], w->depth, to);
+        pack_rows(a->dtype, a->data, v->a + (w->i + bound[0]) * v->lda + w->p, v->lda, bound[1] - bound[0], w->depth,
+                  to);
 }
 
 static void run_edge(const struct tile *t, int rows, int64_t columns, float *edge)
@@ -145,16 +160,32 @@ static void run_panels(const struct panels *panels, struct tile t, int rows, int
     }
 }
 
+/* The finished totals of a block go to out, rounded once. */
+static void finish_apart(const struct walk *w, float *total)
+{
+    const struct hb_tensor *out = &w->job->args->out;
+    for (int64_t i = 0; i < w->rows; i++) {
+        int64_t at = w->group.out + (w->i + i) * w->group.n + w->j;
+        float *row = total + i * WIDE, old[WIDE], *sum = hb_place(out, at, row);
+        if (w->group.epilogue == HB_ADD) {
+            const float *before = hb_read(out, at, w->columns, old);
+            for (int64_t j = 0; j < w->columns; j++)
+                sum[j] = before[j] + row[j];
+        }
+        hb_write(out, at, w->columns, sum);
+    }
+}
+
 static void run_block(const struct walk *w, const struct walk *next, const struct space *space)
 {
     const struct group *v = &w->group;
     struct panels panels;
     take_b(w, space, &panels);
 
-    bool apart = total_apart(v), starts = w->p == 0 && (apart || v->epilogue == HB_STORE);
+    bool starts = w->p == 0 && (v->apart || v->epilogue == HB_STORE);
     bool stream = w->job->stream && v->k <= TILE_DEPTH;
-    int64_t out_row = apart ? WIDE : v->n;
-    float *out = apart ? space->total : v->out + w->i * v->n + w->j;
+    int64_t out_row = v->apart ? WIDE : v->n;
+    float *out = v->apart ? space->total : (float *)w->job->args->out.data + v->out + w->i * v->n + w->j;
     int64_t tiles = tiles_of(w->rows), slots = panels.count * (w->depth / 4); /* fetches per tile */
     struct ahead ahead[2] = {{0}};
     if (next && (few_rows(w) || next->columns * next->depth <= AHEAD_FLOATS))
@@ -179,20 +210,18 @@ static void run_block(const struct walk *w, const struct walk *next, const struc
         }
     }
 
-    if (!apart || w->p + w->depth < v->k)
-        return;
-    for (int64_t i = 0; i < w->rows; i++) {
-        float *to = v->out + (w->i + i) * v->n + w->j;
-        for (int64_t j = 0; j < w->columns; j++)
-            to[j] = to[j] + space->total[i * WIDE + j];
-    }
+    if (v->apart && w->p + w->depth == v->k)
+        finish_apart(w, space->total);
 }
 
 /* STORE of no products at all. */
 static void clear_block(const struct walk *w)
 {
+    const struct hb_tensor *out = &w->job->args->out;
+    size_t size = hb_dtype_size(out->dtype);
     for (int64_t i = 0; i < w->rows; i++)
-        memset(w->group.out + (w->i + i) * w->group.n + w->j, 0, (size_t)w->columns * sizeof(float));
+        memset((char *)out->data + (size_t)(w->group.out + (w->i + i) * w->group.n + w->j) * size, 0,
+               (size_t)w->columns * size);
 }
 
 static void run_thread(const struct job *job, int thread, const struct space *space)
@@ -238,7 +267,7 @@ hb_status HB_CPU(product)(struct hb_context *context, const struct hb_product_ar
         return hb_blas_product(context, args);
     struct job job = {.args = args, .sizes = hb_product_sizes(args), .offsets = args->offsets.data,
                       .present = args->present.data};
-    bool aligned = (uintptr_t)args->out.data % 64 == 0 && job.sizes.n % 16 == 0;
+    bool aligned = args->out.dtype == HB_F32 && (uintptr_t)args->out.data % 64 == 0 && job.sizes.n % 16 == 0;
     job.stream = aligned && hb_tensor_bytes(&args->out) > STREAM_BYTES;
     double work = (double)job.sizes.m * (double)job.sizes.n * (double)job.sizes.k;
     job.threads = work < ALONE ? 1 : context->threads;
@@ -247,7 +276,7 @@ hb_status HB_CPU(product)(struct hb_context *context, const struct hb_product_ar
     for (int64_t g = 0; g < job.sizes.groups; g++) {
         struct group v = group_of(&job, g);
         job.cost += panel_cost(&v) * panels_of(v.n);
-        apart = apart || (v.m > 0 && total_apart(&v));
+        apart = apart || (v.m > 0 && v.apart);
     }
 
     size_t each = SPACE_B + SPACE_A + SPACE_EDGE + (apart ? SPACE_TOTAL : 0);

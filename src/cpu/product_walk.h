@@ -31,12 +31,13 @@ struct job {
     bool stream;            /* out is too long for the caches */
 };
 
-/* One group as matrices with their leading dimensions; m = 0: nothing to do. */
+/* One group as matrices: the element of the tensor where each begins, and its
+ * leading dimension; m = 0: nothing to do. */
 struct group {
-    const float *a, *b;
-    float *out;
+    int64_t a, b, out;
     int64_t m, n, k, lda, ldb;
     enum hb_product_epilogue epilogue;
+    bool apart; /* the total cannot collect in out */
 };
 
 struct walk {
@@ -71,39 +72,34 @@ static inline struct group group_of(const struct job *job, int64_t g)
     bool transposed = args->form == HB_PRODUCT_TN;
     int64_t begin = job->offsets ? job->offsets[g] : 0;
     int64_t end = job->offsets ? job->offsets[g + 1] : transposed ? k : m;
-    struct group v = {.a = args->a.data, .b = args->b.data, .out = args->out.data,
-                      .m = m, .n = n, .k = k, .epilogue = args->epilogue};
+    struct group v = {.m = m, .n = n, .k = k, .epilogue = args->epilogue};
     if (transposed) {
         v.k = end - begin;
         v.lda = m;
         v.ldb = n;
-        v.a += begin * m;
-        v.b += begin * n;
-        v.out += g * m * n;
+        v.a = begin * m;
+        v.b = begin * n;
+        v.out = g * m * n;
     } else {
         v.m = end - begin;
         v.lda = k;
         v.ldb = args->form == HB_PRODUCT_NT ? k : n;
-        v.a += begin * k;
-        v.b += g * n * k;
-        v.out += begin * n;
+        v.a = begin * k;
+        v.b = g * n * k;
+        v.out = begin * n;
     }
     if (v.k == 0 && args->epilogue != HB_STORE)
         v.m = 0;
     if (job->present && !job->present[g])
         v.epilogue = HB_STORE;
+    /* `add` rounds the finished total once, and so does a 16-bit out. */
+    v.apart = args->out.dtype != HB_F32 || (v.epilogue == HB_ADD && v.k > TILE_DEPTH);
     return v;
 }
 
 static inline int64_t panel_cost(const struct group *v)
 {
     return v->m == 0 ? 0 : (v->m + OVERHEAD) * (v->k + OVERHEAD);
-}
-
-/* `add` rounds the finished total once, so it cannot collect in out. */
-static inline bool total_apart(const struct group *v)
-{
-    return v->epilogue == HB_ADD && v->k > TILE_DEPTH;
 }
 
 static inline int64_t block_columns(const struct walk *w)
@@ -119,7 +115,7 @@ static inline void walk_to(struct walk *w, int64_t i, int64_t j, int64_t p)
     w->i = i;
     w->j = j;
     w->p = p;
-    w->rows = at_most(w->row_end - i, total_apart(&w->group) ? TOTAL_ROWS : w->row_end - i);
+    w->rows = at_most(w->row_end - i, w->group.apart ? TOTAL_ROWS : w->row_end - i);
     w->columns = at_most(w->column_end - j, block_columns(w));
     w->depth = at_most(w->group.k - p, TILE_DEPTH);
 }

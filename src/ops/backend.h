@@ -142,8 +142,8 @@ HB_MUST_USE hb_status hb_sync(struct hb_context *context);
  * fp64 on the double form of ref, which has no other. */
 enum hb_dtype hb_real_dtype(const struct hb_context *context);
 
-/* Between fp32 numbers on the host and a tensor of that dtype: fp64 is widened
- * to, and rounded from. */
+/* Between fp32 numbers on the host and a float tensor: rounded into bf16 and fp16,
+ * and from fp64; else exact. */
 HB_MUST_USE hb_status hb_copy_in_f32(struct hb_context *context, struct hb_tensor to, const float *host);
 HB_MUST_USE hb_status hb_copy_out_f32(struct hb_context *context, float *host, struct hb_tensor from);
 

@@ -67,22 +67,25 @@ enum hb_dtype hb_real_dtype(const struct hb_context *context)
     return context->backend->storage == HB_STORAGE(HB_F64) ? HB_F64 : HB_F32;
 }
 
-static hb_status allocate_wide(const struct hb_tensor *t, double **wide)
+static hb_status allocate_staging(const struct hb_tensor *t, void **staging)
 {
-    *wide = malloc(hb_tensor_bytes(t) + 1);
-    return *wide ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory to convert %zu bytes", hb_tensor_bytes(t));
+    *staging = malloc(hb_tensor_bytes(t) + 1);
+    return *staging ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory to convert %zu bytes", hb_tensor_bytes(t));
 }
 
 hb_status hb_copy_in_f32(struct hb_context *context, struct hb_tensor to, const float *host)
 {
     if (to.dtype == HB_F32)
         return hb_copy_in(context, to, host);
-    double *wide;
-    HB_TRY(allocate_wide(&to, &wide));
+    void *staging;
+    HB_TRY(allocate_staging(&to, &staging));
     for (int64_t i = 0; i < hb_tensor_count(&to); i++)
-        wide[i] = (double)host[i];
-    hb_status status = hb_copy_in(context, to, wide);
-    free(wide);
+        if (to.dtype == HB_F64)
+            ((double *)staging)[i] = (double)host[i];
+        else
+            ((uint16_t *)staging)[i] = to.dtype == HB_BF16 ? hb_bf16_of_f32(host[i]) : hb_f16_of_f32(host[i]);
+    hb_status status = hb_copy_in(context, to, staging);
+    free(staging);
     return status;
 }
 
@@ -90,11 +93,17 @@ hb_status hb_copy_out_f32(struct hb_context *context, float *host, struct hb_ten
 {
     if (from.dtype == HB_F32)
         return hb_copy_out(context, host, from);
-    double *wide;
-    HB_TRY(allocate_wide(&from, &wide));
-    hb_status status = hb_copy_out(context, wide, from);
-    for (int64_t i = 0; status == HB_OK && i < hb_tensor_count(&from); i++)
-        host[i] = (float)wide[i];
-    free(wide);
+    void *staging;
+    HB_TRY(allocate_staging(&from, &staging));
+    hb_status status = hb_copy_out(context, staging, from);
+    for (int64_t i = 0; status == HB_OK && i < hb_tensor_count(&from); i++) {
+        if (from.dtype == HB_F64) {
+            host[i] = (float)((double *)staging)[i];
+        } else {
+            uint16_t h = ((uint16_t *)staging)[i];
+            host[i] = from.dtype == HB_BF16 ? hb_f32_of_bf16(h) : hb_f32_of_f16(h);
+        }
+    }
+    free(staging);
     return status;
 }

@@ -2,6 +2,7 @@
  * HB_TEST_FULL=1 visits all 2^32 floats (a few minutes). */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -106,6 +107,48 @@ static void test_ties(void **state)
         }
 }
 
+/* Stochastic rounding over every value of the 16 random bits that bf16 uses: as many go up as the
+ * lost bits say, none leaves the two neighbours, and numbers of the format stay. */
+static void check_random(float x, bool half, int lost, uint32_t rest)
+{
+    uint16_t (*round)(float, uint32_t) = half ? hb_f16_of_f32_random : hb_bf16_of_f32_random;
+    uint16_t low = round(x, 0);
+    uint32_t up = 0;
+    for (uint32_t r = 0; r < UINT32_C(1) << lost; r++) {
+        uint16_t h = round(x, r << (32 - lost) | 0x5a5u);
+        assert_true(h == low || h == low + 1);
+        up += h != low;
+    }
+    assert_int_equal(up, rest);
+}
+
+static void test_random(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 12; i++) {
+        uint32_t rest = i * 5461 + i / 6, sign = i % 2 << 31;
+        check_random(hb_f32_of_bits(sign | 0x3f800000u | i << 18 | rest), false, 16, rest); /* normal */
+        check_random(hb_f32_of_bits(sign | i << 16 | rest), false, 16, rest);               /* denormal */
+        check_random(hb_f32_of_bits(sign | 0x3f800000u | i << 18 | (rest & 0x1fff)), true, 13, rest & 0x1fff);
+        check_random(hb_f32_of_bits(sign | 0x37000000u | rest), true, 16, rest);            /* denormal */
+    }
+    /* 2^-26 becomes 2^-24 once in four times, 2^-40 once in 2^16, 2^-60 never. */
+    assert_int_equal(hb_f16_of_f32_random(0x1p-26f, 0xbfffffffu), 0);
+    assert_int_equal(hb_f16_of_f32_random(-0x1p-26f, 0xc0000000u), 0x8001);
+    assert_int_equal(hb_f16_of_f32_random(0x1p-40f, 0xfffeffffu), 0);
+    assert_int_equal(hb_f16_of_f32_random(0x1p-40f, 0xffff0000u), 1);
+    assert_int_equal(hb_f16_of_f32_random(0x1p-60f, 0xffffffffu), 0);
+    for (uint32_t h = 0; h < 65536; h++)
+        for (int k = 0; k < 2; k++) {
+            const struct format *f = &formats[k];
+            uint16_t (*round)(float, uint32_t) = k ? hb_f16_of_f32_random : hb_bf16_of_f32_random;
+            float x = f->to((uint16_t)h);
+            uint16_t expected = x != x ? f->nan : (uint16_t)h;
+            assert_int_equal(round(x, 0), expected);
+            assert_int_equal(round(x, 0xffffffffu), expected);
+        }
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -130,6 +173,7 @@ int main(void)
         cmocka_unit_test(test_all_halves),
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "core/hash.h"
+#include "core/philox.h"
 #include "ops/harness.h"
 #include "ref/backend.h"
 
@@ -25,7 +26,7 @@ static struct hb_adamw_args make(struct hb_context *context, const struct adamw_
         param[n / 2] = c->poison;
     struct hb_adamw_args args = {
         .param = th_2d(context, real, c->groups, c->each, param),
-        .grad = th_1d(context, real, n, grad),
+        .grad = th_1d(context, th_storage(context, 0), n, grad),
         .m = th_1d(context, real, n, m),
         .v = th_1d(context, real, n, v),
         .coef = th_1d(context, real, 1, &coef),
@@ -89,6 +90,124 @@ static void test_bits(void **state)
     th_same_bits_everywhere("adamw, infinity", run,
                             &(struct adamw_case){1, 5000, TH_NORMAL, 0, true, INFINITY});
     th_same_bits_everywhere("adamw, skipped", run, &(struct adamw_case){2, 5000, TH_NORMAL, 1, true, 0});
+}
+
+/* Weights in 16 bits, of their own or as a copy of masters. */
+struct storage_case {
+    struct adamw_case shape;
+    enum hb_dtype dtype;
+    bool masters, random;
+    int64_t first;
+};
+
+static const int64_t round_key = INT64_C(-0x123456789abcdef);
+
+static void run_storage(struct hb_context *context, const void *data, struct th_outputs *out)
+{
+    const struct storage_case *c = data;
+    struct hb_adamw_args args = make(context, &c->shape);
+    int64_t G = c->shape.groups, each = c->shape.each, names[8];
+    float *param = th_numbers(TH_NORMAL, 1, G * each);
+    for (int64_t g = 0; g < G; g++)
+        names[g] = 1000 - g;
+    struct hb_tensor weights = th_2d(context, c->dtype, G, each, c->masters ? NULL : param);
+    args.first = c->first;
+    args.key = round_key;
+    if (c->masters) {
+        args.stored = weights;
+    } else {
+        th_free(context, &args.param);
+        args.param = weights;
+    }
+    if (c->random)
+        args.names = th_1d(context, HB_I64, G, names);
+    TH_OK(hb_adamw(context, &args));
+    th_keep(out, context, "param", args.param);
+    th_keep(out, context, "m", args.m);
+    if (c->masters)
+        th_keep(out, context, "stored", args.stored);
+    if (c->shape.digest)
+        th_keep(out, context, "chunk_hash", args.chunk_hash);
+    th_free(context, &args.names);
+    th_free(context, &args.stored);
+    release(context, &args);
+    free(param);
+}
+
+static void test_storage_bits(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = {{1, 1}, {3, 31}, {2, 4097}, {2, 20001}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int i = 0; i < 6; i++) {
+            float poison = i % 2 && shapes[s][1] > 4000 ? NAN : 0;
+            struct storage_case c = {.shape = {shapes[s][0], shapes[s][1], TH_NORMAL, 0, i != 2, poison},
+                                     .dtype = i % 2 ? HB_F16 : HB_BF16,
+                                     .masters = i / 2 == 0,
+                                     .random = i / 2 == 2,
+                                     .first = i == 5 ? 3 * HB_CHUNK : 0};
+            th_same_bits_everywhere("adamw in 16 bits", run_storage, &c);
+        }
+}
+
+/* Masters take the step of fp32 to the bit, and stored is their rounding. */
+static void test_masters(void **state)
+{
+    (void)state;
+    struct hb_context context;
+    struct storage_case c = {.shape = {2, 5000, TH_NORMAL, 0, true, 0}, .dtype = HB_F16, .masters = true};
+    struct th_outputs plain = {0}, masters = {0};
+    TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
+    run(&context, &c.shape, &plain);
+    run_storage(&context, &c, &masters);
+    hb_context_close(&context);
+    assert_memory_equal(plain.item[0].data, masters.item[0].data, 10000 * sizeof(float));
+    assert_memory_equal(plain.item[3].data, masters.item[3].data, 4 * sizeof(int64_t));
+    for (int i = 0; i < 10000; i++)
+        assert_int_equal(((uint16_t *)masters.item[2].data)[i],
+                         hb_f16_of_f32(((float *)masters.item[0].data)[i]));
+    th_outputs_release(&plain);
+    th_outputs_release(&masters);
+}
+
+/* Without masters the step is that of the widened weights, rounded by the words that the header
+ * names: a shard (first) takes the words of its place in the whole tensor. */
+static void test_random_words(void **state)
+{
+    (void)state;
+    enum { EACH = 2 * HB_CHUNK + 100 };
+    struct hb_context context;
+    TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
+    float *values = th_numbers(TH_NORMAL, 1, EACH);
+    for (int i = 0; i < EACH; i++)
+        values[i] = hb_f32_of_bf16(hb_bf16_of_f32(values[i]));
+    struct adamw_case shape = {1, EACH, TH_NORMAL, 0, false, 0};
+    struct hb_adamw_args wide = make(&context, &shape), narrow = make(&context, &shape);
+    TH_OK(hb_copy_in(&context, wide.param, values));
+    TH_OK(hb_adamw(&context, &wide));
+    th_free(&context, &narrow.param);
+    int64_t name = 77;
+    narrow.param = th_1d(&context, HB_BF16, EACH, values);
+    narrow.names = th_1d(&context, HB_I64, 1, &name);
+    narrow.key = round_key;
+    narrow.first = 5 * HB_CHUNK;
+    TH_OK(hb_adamw(&context, &narrow));
+    struct hb_random stream = {{(uint32_t)round_key, (uint32_t)((uint64_t)round_key >> 32)}, 77};
+    int up = 0;
+    for (int i = 0; i < EACH; i++) {
+        uint32_t words[4];
+        float x = ((float *)wide.param.data)[i];
+        hb_random_u32x4(&stream, (uint64_t)(5 * HB_CHUNK + i) / 4, words);
+        uint16_t expected = hb_bf16_of_f32_random(x, words[i % 4]);
+        assert_int_equal(((uint16_t *)narrow.param.data)[i], expected);
+        up += expected != hb_bf16_of_f32(x);
+    }
+    assert_true(up > EACH / 8); /* about a quarter goes to the farther neighbour */
+    th_free(&context, &narrow.names);
+    release(&context, &wide);
+    release(&context, &narrow);
+    free(values);
+    hb_context_close(&context);
 }
 
 /* g = (8 / 2) / 2 = 2; m = 0/2 + 2/2 = 1; v = (2/4) 2 = 1; direction = 1 / (1 / 0.5 + 0) = 1/2;
@@ -252,6 +371,17 @@ static void test_refused(void **state)
     args = good;
     args.coef.home = NULL;
     assert_int_equal(hb_adamw(&context, &args), HB_EARGUMENT);
+    args = good;
+    args.first = 100;
+    assert_int_equal(hb_adamw(&context, &args), HB_EARGUMENT);
+    args = good;
+    args.names = args.chunk_hash; /* fp32 is not rounded */
+    assert_int_equal(hb_adamw(&context, &args), HB_EARGUMENT);
+    args = good;
+    args.stored = args.param;
+    assert_int_equal(hb_adamw(&context, &args), HB_EARGUMENT);
+    args.param.dtype = HB_F16; /* a copy of what is no master */
+    assert_int_equal(hb_adamw(&context, &args), HB_EARGUMENT);
     release(&context, &good);
     hb_context_close(&context);
 }
@@ -260,6 +390,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_storage_bits),
+        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_random_words),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_within_bound),
         cmocka_unit_test(test_chunk_hashes),

@@ -30,7 +30,7 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 {
     const struct sample *s = data;
     enum hb_dtype real = th_real(context);
-    struct hb_tensor x = th_2d(context, real, s->n, s->D, s->x);
+    struct hb_tensor x = th_2d(context, th_storage(context, 0), s->n, s->D, s->x);
     struct hb_tensor stored = th_1d(context, real, s->D, NULL), added = th_1d(context, real, s->D, s->out);
     TH_OK(hb_column_sum(context, &(struct hb_column_sum_args){.x = x, .out = stored, .epilogue = HB_STORE}));
     TH_OK(hb_column_sum(context, &(struct hb_column_sum_args){.x = x, .out = added, .epilogue = HB_ADD}));

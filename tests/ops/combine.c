@@ -30,6 +30,13 @@ struct combine {
     struct hb_combine_backward_args backward;
 };
 
+static const enum hb_dtype MIXED = HB_DTYPE_COUNT; /* as the harness says */
+
+static enum hb_dtype pick(struct hb_context *context, enum hb_dtype storage, int i)
+{
+    return storage == MIXED ? th_storage(context, i) : storage;
+}
+
 static struct combine make(struct hb_context *context, const struct combine_case *c, enum hb_dtype storage)
 {
     int64_t pairs = c->n * c->K;
@@ -37,12 +44,12 @@ static struct combine make(struct hb_context *context, const struct combine_case
     float *rows = th_numbers(c->kind, 1, pairs * c->C), *weight = th_numbers(TH_NORMAL, 2, pairs);
     float *dy = th_numbers(c->kind, 3, c->n * c->C);
     struct combine r;
-    r.forward.rows = r.backward.rows = th_2d(context, storage, pairs, c->C, rows);
+    r.forward.rows = r.backward.rows = th_2d(context, pick(context, storage, 0), pairs, c->C, rows);
     r.forward.row_of = r.backward.row_of = th_2d(context, HB_I32, c->n, c->K, row_of);
     r.forward.weight = r.backward.weight = th_2d(context, th_real(context), c->n, c->K, weight);
-    r.forward.y = th_2d(context, storage, c->n, c->C, NULL);
-    r.backward.dy = th_2d(context, storage, c->n, c->C, dy);
-    r.backward.drows = c->in_place ? r.backward.rows : th_2d(context, storage, pairs, c->C, NULL);
+    r.forward.y = th_2d(context, pick(context, storage, 1), c->n, c->C, NULL);
+    r.backward.dy = th_2d(context, pick(context, storage, 2), c->n, c->C, dy);
+    r.backward.drows = c->in_place ? r.backward.rows : th_2d(context, pick(context, storage, 1), pairs, c->C, NULL);
     r.backward.dweight = th_2d(context, th_real(context), c->n, c->K, NULL);
     free(row_of);
     free(rows);
@@ -65,7 +72,7 @@ static void release(struct hb_context *context, struct combine *r)
 
 static void run(struct hb_context *context, const void *data, struct th_outputs *out)
 {
-    struct combine r = make(context, data, HB_F32);
+    struct combine r = make(context, data, MIXED);
     TH_OK(hb_combine_forward(context, &r.forward));
     TH_OK(hb_combine_backward(context, &r.backward));
     th_keep(out, context, "y", r.forward.y);

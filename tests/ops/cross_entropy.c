@@ -40,7 +40,7 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 {
     const struct sample *s = data;
     enum hb_dtype real = th_real(context);
-    struct hb_tensor logits = th_2d(context, real, s->n, s->V, s->logits);
+    struct hb_tensor logits = th_2d(context, th_storage(context, 0), s->n, s->V, s->logits);
     struct hb_tensor labels = th_1d(context, HB_I32, s->n, s->labels),
                      loss = th_1d(context, real, s->n, NULL);
     struct hb_cross_entropy_args a = {.logits = logits, .labels = labels, .loss = loss, .factor = s->factor};

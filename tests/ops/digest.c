@@ -22,7 +22,7 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     if (c->poison != 0)
         x[c->groups * c->each / 2] = c->poison;
     struct hb_digest_args args = {
-        .x = th_2d(context, th_real(context), c->groups, c->each, x),
+        .x = th_2d(context, th_storage(context, 0), c->groups, c->each, x),
         .groups = c->groups,
         .chunk_hash = th_1d(context, HB_I64, c->groups * chunks_of(c->each), NULL),
     };

@@ -52,14 +52,14 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     if (c->n * c->C > 3)
         x[3] = drows[2] = NAN;
     struct hb_dispatch_forward_args forward = {
-        .x = th_2d(context, HB_F32, c->n, c->C, x),
+        .x = th_2d(context, th_storage(context, 0), c->n, c->C, x),
         .pair_of = plan.pair_of,
-        .rows = th_2d(context, HB_F32, c->n * c->K, c->C, NULL),
+        .rows = th_2d(context, th_storage(context, 1), c->n * c->K, c->C, NULL),
     };
     struct hb_dispatch_backward_args backward = {
-        .drows = th_2d(context, HB_F32, c->n * c->K, c->C, drows),
+        .drows = th_2d(context, th_storage(context, 2), c->n * c->K, c->C, drows),
         .row_of = plan.row_of,
-        .dx = th_2d(context, HB_F32, c->n, c->C, NULL),
+        .dx = th_2d(context, th_storage(context, 3), c->n, c->C, NULL),
     };
     TH_OK(hb_dispatch_forward(context, &forward));
     TH_OK(hb_dispatch_backward(context, &backward));

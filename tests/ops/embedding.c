@@ -42,9 +42,9 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     enum hb_dtype real = th_real(context);
     struct hb_tensor ids = th_1d(context, HB_I32, s->n, s->ids),
                      present = th_1d(context, HB_I32, s->V, s->present);
-    struct hb_tensor weight = th_2d(context, real, s->V, s->C, s->weight);
-    struct hb_tensor rows = th_2d(context, real, s->n, s->C, NULL);
-    struct hb_tensor dout = th_2d(context, real, s->n, s->C, s->dout);
+    struct hb_tensor weight = th_2d(context, th_storage(context, 0), s->V, s->C, s->weight);
+    struct hb_tensor rows = th_2d(context, th_storage(context, 1), s->n, s->C, NULL);
+    struct hb_tensor dout = th_2d(context, th_storage(context, 2), s->n, s->C, s->dout);
     struct hb_tensor dweight = th_2d(context, real, s->V, s->C, s->dweight);
     TH_OK(hb_embedding_forward(
         context, &(struct hb_embedding_forward_args){.weight = weight, .ids = ids, .out = rows}));

@@ -32,11 +32,12 @@ static void check_sum(struct hb_context *context, const struct finite_case *c, s
 static void run(struct hb_context *context, const void *data, struct th_outputs *out)
 {
     const struct finite_case *c = data;
-    float *x = th_numbers(TH_LARGE, 1, c->n);
+    enum hb_dtype type = th_storage(context, 0);
+    float *x = th_numbers(type == HB_F16 ? TH_NORMAL : TH_LARGE, 1, c->n);
     if (c->at >= 0)
         x[c->at] = c->value;
     struct hb_finite_args args = {
-        .x = th_1d(context, HB_F32, c->n, x),
+        .x = th_1d(context, type, c->n, x),
         .found = th_1d(context, HB_I32, 1, &c->before),
     };
     TH_OK(hb_finite(context, &args));

@@ -15,12 +15,11 @@ struct fold_case {
 static void run(struct hb_context *context, const void *data, struct th_outputs *out)
 {
     const struct fold_case *c = data;
-    enum hb_dtype real = th_real(context);
     float *a = th_numbers(c->kind, 1, c->parts * c->each), *b = th_numbers(c->kind, 2, c->parts * c->each);
     int32_t *p = th_integers(3, c->parts, 2), *q = th_integers(4, c->parts, 2);
     struct hb_fold_merge_args merge = {
-        .left = th_3d(context, real, c->parts, 1, c->each, a),
-        .right = th_3d(context, real, c->parts, 1, c->each, b),
+        .left = th_3d(context, th_storage(context, 0), c->parts, 1, c->each, a),
+        .right = th_3d(context, th_storage(context, 0), c->parts, 1, c->each, b),
     };
     if (c->flags) {
         merge.left_present = th_1d(context, HB_I32, c->parts, p);

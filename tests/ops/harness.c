@@ -20,6 +20,20 @@ enum hb_dtype th_real(const struct hb_context *context)
     return context->backend->storage == HB_STORAGE(HB_F64) ? HB_F64 : HB_F32;
 }
 
+enum { MIXTURES = 5 };
+static int mixture;        /* that the current run stores its tensors in */
+static bool mixture_asked; /* by the current run */
+
+enum hb_dtype th_storage(const struct hb_context *context, int i)
+{
+    static const enum hb_dtype of_mixture[MIXTURES][3] = {
+        {HB_F32, HB_F32, HB_F32},  {HB_BF16, HB_BF16, HB_BF16}, {HB_F16, HB_F16, HB_F16},
+        {HB_BF16, HB_F16, HB_F32}, {HB_F32, HB_BF16, HB_F16},
+    };
+    mixture_asked = true;
+    return th_real(context) == HB_F64 ? HB_F64 : of_mixture[mixture][i % 3];
+}
+
 static void convert(enum hb_dtype dtype, const float *from, void *to, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -256,9 +270,10 @@ static void compare(const char *label, const struct hb_backend *backend, int thr
     th_outputs_release(&got);
 }
 
-void th_same_bits_everywhere(const char *label, th_run run, const void *data)
+static void same_bits(const char *label, th_run run, const void *data)
 {
-    static const int threads[] = {1, 2, 3, 5};
+    static const int threads[] = {1, 3, 2, 5};
+    size_t thread_counts = mixture ? 2 : 4;
     struct hb_context context;
     struct th_outputs expected = {0};
     TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));
@@ -268,17 +283,27 @@ void th_same_bits_everywhere(const char *label, th_run run, const void *data)
     const struct hb_cpu_level *levels;
     int count = hb_cpu_levels(&levels);
     for (int l = 0; l < count; l++)
-        for (size_t t = 0; levels[l].usable && t < sizeof threads / sizeof *threads; t++) {
-            snprintf(name, sizeof name, "%s, cpu %s, %d threads", label, levels[l].name, threads[t]);
+        for (size_t t = 0; levels[l].usable && t < thread_counts; t++) {
+            snprintf(name, sizeof name, "%s, mixture %d, cpu %s, %d threads", label, mixture, levels[l].name, threads[t]);
             compare(name, levels[l].backend, threads[t], run, data, &expected);
         }
     const struct hb_backend *strict;
     TH_OK(hb_strict_select(&strict));
-    for (int t = 1; t <= 2; t++) {
-        snprintf(name, sizeof name, "%s, strict, %d threads", label, t);
+    for (int t = 1; t <= (mixture ? 1 : 2); t++) {
+        snprintf(name, sizeof name, "%s, mixture %d, strict, %d threads", label, mixture, t);
         compare(name, strict, t, run, data, &expected);
     }
     th_outputs_release(&expected);
+}
+
+void th_same_bits_everywhere(const char *label, th_run run, const void *data)
+{
+    mixture_asked = false;
+    same_bits(label, run, data);
+    int mixtures = mixture_asked ? MIXTURES : 1;
+    for (mixture = 1; mixture < mixtures; mixture++)
+        same_bits(label, run, data);
+    mixture = 0;
 }
 
 void th_check_gradient(const char *label, double (*loss)(void *data), void *data, double *x, const double *dx,

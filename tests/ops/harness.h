@@ -4,7 +4,7 @@
  * A difference test writes one function that runs a case on any context and
  * keeps its outputs; th_same_bits_everywhere runs it on `ref` and then on every
  * subject (each level of the cpu backend, 1, 2, 3 and 5 threads; strict, 1 and
- * 2), and compares all outputs bit for bit (every NaN equals every NaN). */
+ * 2; for mixtures of dtypes fewer), and compares all outputs bit for bit (every NaN equals every NaN). */
 #ifndef HB_TESTS_OPS_HARNESS_H
 #define HB_TESTS_OPS_HARNESS_H
 
@@ -34,6 +34,10 @@ struct hb_tensor th_3d(struct hb_context *context, enum hb_dtype dtype, int64_t 
 void th_free(struct hb_context *context, struct hb_tensor *t);
 /* The storage dtype of a context that stands for fp32 (fp64 on ref64). */
 enum hb_dtype th_real(const struct hb_context *context);
+/* The same for tensor number `i` of a case, whose header leaves its dtype open: a
+ * test that calls it is run by th_same_bits_everywhere with several mixtures of fp32,
+ * bf16 and fp16 besides all fp32. Tensors that share memory share a number. */
+enum hb_dtype th_storage(const struct hb_context *context, int i);
 /* Widened copy on the host, malloc'd. */
 double *th_doubles(struct hb_context *context, struct hb_tensor t);
 

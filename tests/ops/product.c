@@ -67,19 +67,27 @@ static void release(struct sample *s)
     free(s->out);
 }
 
-static struct hb_product_args upload(struct hb_context *c, const struct sample *s, enum hb_dtype dtype,
-                                     enum hb_product_epilogue epilogue)
+/* `type` of a, b and out. */
+static struct hb_product_args upload_mixed(struct hb_context *c, const struct sample *s, const enum hb_dtype type[3],
+                                           enum hb_product_epilogue epilogue)
 {
     bool grouped = s->groups > 0, transposed = s->form == HB_PRODUCT_TN;
     int64_t b0 = s->form == HB_PRODUCT_NT ? s->n : s->k, b1 = s->form == HB_PRODUCT_NT ? s->k : s->n;
     struct hb_product_args args = {.form = s->form, .epilogue = epilogue};
-    args.a = transposed ? th_2d(c, dtype, s->k, s->m, s->a) : th_2d(c, dtype, s->m, s->k, s->a);
-    args.b = grouped && !transposed ? th_3d(c, dtype, s->groups, b0, b1, s->b) : th_2d(c, dtype, b0, b1, s->b);
+    args.a = transposed ? th_2d(c, type[0], s->k, s->m, s->a) : th_2d(c, type[0], s->m, s->k, s->a);
+    args.b = grouped && !transposed ? th_3d(c, type[1], s->groups, b0, b1, s->b) : th_2d(c, type[1], b0, b1, s->b);
     const float *out = epilogue == HB_STORE ? NULL : s->out;
-    args.out = grouped && transposed ? th_3d(c, dtype, s->groups, s->m, s->n, out) : th_2d(c, dtype, s->m, s->n, out);
+    args.out =
+        grouped && transposed ? th_3d(c, type[2], s->groups, s->m, s->n, out) : th_2d(c, type[2], s->m, s->n, out);
     if (grouped)
         args.offsets = th_1d(c, HB_I32, s->groups + 1, s->offsets);
     return args;
+}
+
+static struct hb_product_args upload(struct hb_context *c, const struct sample *s, enum hb_dtype dtype,
+                                     enum hb_product_epilogue epilogue)
+{
+    return upload_mixed(c, s, (enum hb_dtype[]){dtype, dtype, dtype}, epilogue);
 }
 
 static void discard(struct hb_context *c, struct hb_product_args *args)
@@ -94,7 +102,10 @@ static void discard(struct hb_context *c, struct hb_product_args *args)
 static void run_one(struct hb_context *c, const struct sample *s, enum hb_product_epilogue epilogue, bool flags,
                     const char *name, struct th_outputs *out)
 {
-    struct hb_product_args args = upload(c, s, th_real(c), epilogue);
+    enum hb_dtype type[] = {th_storage(c, 0), th_storage(c, 1), th_storage(c, 2)};
+    if (epilogue == HB_CONTINUE)
+        type[2] = th_real(c);
+    struct hb_product_args args = upload_mixed(c, s, type, epilogue);
     if (flags)
         args.present = th_1d(c, HB_I32, s->groups, s->present);
     TH_OK(hb_product(c, &args));

@@ -47,8 +47,8 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 {
     const struct sample *s = data;
     enum hb_dtype real = th_real(context);
-    struct hb_tensor x = th_3d(context, real, s->n, s->H, s->D, s->x);
-    struct hb_tensor y = th_3d(context, real, s->n, s->H, s->D, NULL);
+    struct hb_tensor x = th_3d(context, th_storage(context, 0), s->n, s->H, s->D, s->x);
+    struct hb_tensor y = th_3d(context, th_storage(context, 1), s->n, s->H, s->D, NULL);
     struct hb_tensor positions = th_1d(context, HB_I32, s->n, s->positions);
     struct hb_tensor cosine = th_2d(context, real, P, s->D / 2, s->cosine);
     struct hb_tensor sine = th_2d(context, real, P, s->D / 2, s->sine);

@@ -20,7 +20,7 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     if (c->poison != 0)
         x[c->groups * c->each / 2] = c->poison;
     struct hb_sum_args args = {
-        .x = th_2d(context, th_real(context), c->groups, c->each, x),
+        .x = th_2d(context, th_storage(context, 0), c->groups, c->each, x),
         .squares = c->squares,
         .factor = c->factor,
         .out = th_1d(context, HB_F64, c->groups, NULL),

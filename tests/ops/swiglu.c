@@ -35,10 +35,10 @@ static void release(struct sample *s)
 static void run(struct hb_context *context, const void *data, struct th_outputs *out)
 {
     const struct sample *s = data;
-    enum hb_dtype real = th_real(context);
-    struct hb_tensor gate = th_1d(context, real, s->n, s->gate), up = th_1d(context, real, s->n, s->up);
-    struct hb_tensor dout = th_1d(context, real, s->n, s->dout), y = th_1d(context, real, s->n, NULL);
-    struct hb_tensor dgate = th_1d(context, real, s->n, NULL), dup = th_1d(context, real, s->n, NULL);
+    enum hb_dtype type[] = {th_storage(context, 0), th_storage(context, 1), th_storage(context, 2)};
+    struct hb_tensor gate = th_1d(context, type[0], s->n, s->gate), up = th_1d(context, type[1], s->n, s->up);
+    struct hb_tensor dout = th_1d(context, type[2], s->n, s->dout), y = th_1d(context, type[2], s->n, NULL);
+    struct hb_tensor dgate = th_1d(context, type[1], s->n, NULL), dup = th_1d(context, type[0], s->n, NULL);
     TH_OK(hb_swiglu_forward(context, &(struct hb_swiglu_forward_args){.gate = gate, .up = up, .out = y}));
     TH_OK(hb_swiglu_backward(context, &(struct hb_swiglu_backward_args){
                                           .gate = gate, .up = up, .dout = dout, .dgate = dgate, .dup = dup}));
@@ -54,11 +54,11 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
 static void run_in_place(struct hb_context *context, const void *data, struct th_outputs *out)
 {
     const struct sample *s = data;
-    enum hb_dtype real = th_real(context);
-    struct hb_tensor gate = th_1d(context, real, s->n, s->gate), up = th_1d(context, real, s->n, s->up);
-    struct hb_tensor dout = th_1d(context, real, s->n, s->dout);
-    struct hb_tensor gate_out = th_1d(context, real, s->n, s->gate),
-                     up_out = th_1d(context, real, s->n, s->up);
+    enum hb_dtype type[] = {th_storage(context, 0), th_storage(context, 1), th_storage(context, 2)};
+    struct hb_tensor gate = th_1d(context, type[0], s->n, s->gate), up = th_1d(context, type[1], s->n, s->up);
+    struct hb_tensor dout = th_1d(context, type[2], s->n, s->dout);
+    struct hb_tensor gate_out = th_1d(context, type[0], s->n, s->gate),
+                     up_out = th_1d(context, type[1], s->n, s->up);
     TH_OK(hb_swiglu_forward(context,
                             &(struct hb_swiglu_forward_args){.gate = gate_out, .up = up, .out = gate_out}));
     TH_OK(hb_swiglu_forward(context,
