@@ -126,7 +126,9 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
     HB_TRY_CLEAN(hb_tokenizer_decode_stream_end(&stream, &text));
     HB_TRY_CLEAN(put(&text));
     printf("\n");
-    hb_log(HB_LOG_INFO, "%" PRId64 " tokens, %.1f a second", count, (double)count / (hb_clock_now() - start));
+    hb_log(HB_LOG_INFO, "%" PRId64 " tokens, %.1f a second; cache of %zu bytes (%.1f %% of all positions)", count,
+           (double)count / (hb_clock_now() - start), hb_cache_bytes(&generator.cache),
+           100.0 * (double)hb_cache_bytes(&generator.cache) / (double)hb_cache_full_bytes(&generator.cache));
 cleanup:
     hb_generator_release(&generator);
     hb_bytes_release(&text);

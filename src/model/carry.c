@@ -119,34 +119,3 @@ cleanup:
     free(place);
     return status;
 }
-
-hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context, const struct hb_model_config *config,
-                        int64_t capacity)
-{
-    int64_t L = config->num_hidden_layers, width = config->num_key_value_heads * config->head_dim;
-    *cache = (struct hb_cache){.capacity = capacity};
-    cache->k = calloc((size_t)L, sizeof *cache->k);
-    cache->v = calloc((size_t)L, sizeof *cache->v);
-    hb_status status = cache->k && cache->v ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the cache's list");
-    for (int64_t l = 0; l < 2 * L && status == HB_OK; l++) {
-        struct hb_tensor *t = l < L ? &cache->k[l] : &cache->v[l - L];
-        *t = hb_tensor_2d(context, NULL, hb_real_dtype(context), capacity, width);
-        status = hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(t), &t->data);
-    }
-    if (status != HB_OK)
-        hb_cache_release(cache, context, L);
-    return status;
-}
-
-void hb_cache_release(struct hb_cache *cache, struct hb_context *context, int64_t layers)
-{
-    for (int64_t l = 0; l < layers; l++) {
-        if (cache->k)
-            hb_free(context, cache->k[l].data);
-        if (cache->v)
-            hb_free(context, cache->v[l].data);
-    }
-    free(cache->k);
-    free(cache->v);
-    *cache = (struct hb_cache){0};
-}

@@ -2,6 +2,7 @@
 #ifndef HB_MODEL_CARRY_H
 #define HB_MODEL_CARRY_H
 
+#include "model/cache.h"
 #include "model/config.h"
 #include "tape/layers.h"
 #include "tape/moe.h"
@@ -13,12 +14,6 @@ struct hb_batch {
     const int32_t *labels;     /* [n], negative: ignored; NULL for generation */
     const int32_t *segments;   /* [S+1] rows where attention segments begin; last = n */
     int64_t segment_count;     /* S */
-};
-
-/* Keys and values of earlier positions, for generation: one segment. */
-struct hb_cache {
-    struct hb_tensor *k, *v; /* [L], each [capacity, G D] */
-    int64_t capacity, length;
 };
 
 struct hb_carry {
@@ -52,9 +47,5 @@ void hb_carry_release(struct hb_carry *carry);
  * model's tables. With a cache the batch is one segment that continues it. */
 HB_MUST_USE hb_status hb_carry_load(struct hb_carry *carry, const struct hb_batch *batch, struct hb_tensor cosine,
                                     struct hb_tensor sine);
-
-HB_MUST_USE hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context,
-                                    const struct hb_model_config *config, int64_t capacity);
-void hb_cache_release(struct hb_cache *cache, struct hb_context *context, int64_t layers);
 
 #endif

@@ -40,6 +40,28 @@ const char *hb_balance_name(enum hb_balance_kind kind)
     return balance_names[kind];
 }
 
+static const char *const combine_names[] = {"joint", "sum", "gated", NULL};
+
+const char *hb_combine_name(enum hb_attention_combine combine)
+{
+    return combine_names[combine];
+}
+
+void hb_model_config_slide_from(struct hb_model_config *config, int64_t first)
+{
+    for (int64_t l = 0; l < HB_LAYERS_MAX; l++)
+        config->sliding_layer[l] = config->sliding_window > 0 && l >= first && l < config->num_hidden_layers;
+}
+
+/* Layers below the first one that slides. */
+static int64_t full_layers(const struct hb_model_config *c)
+{
+    int64_t count = 0;
+    while (count < c->num_hidden_layers && !c->sliding_layer[count])
+        count++;
+    return count;
+}
+
 static hb_status positive(const char *key, int64_t value, int64_t most, const char **bad_key)
 {
     *bad_key = key;
@@ -62,6 +84,29 @@ static hb_status check_experts(const struct hb_model_config *c, const char **bad
         return HB_FAIL(HB_EARGUMENT, "num_experts is %lld, but mlp_only_layers and decoder_sparse_step leave no "
                                      "expert layer; set num_experts to 0",
                        (long long)c->num_experts);
+    return HB_OK;
+}
+
+static hb_status check_attention(const struct hb_model_config *c, const char **bad_key)
+{
+    *bad_key = "sliding_window";
+    if (c->sliding_window < 0 || c->sliding_window > 1 << 24)
+        return HB_FAIL(HB_EARGUMENT, "sliding_window (%lld) must be from 0 to 16777216", (long long)c->sliding_window);
+    for (int64_t l = 0; l < c->num_hidden_layers; l++)
+        if (c->sliding_window && c->num_experts && !c->sliding_layer[l])
+            return HB_FAIL(HB_EARGUMENT, "layer %lld is full: in a model with experts all layers slide or none; set "
+                                         "max_window_layers to 0",
+                           (long long)l);
+    *bad_key = "attention_sinks";
+    if (c->attention_sinks < 0 || c->attention_sinks > 1 << 24 || (c->attention_sinks && !c->sliding_window))
+        return HB_FAIL(HB_EARGUMENT, "attention_sinks (%lld) must be from 0 to 16777216 and needs a sliding_window",
+                       (long long)c->attention_sinks);
+    *bad_key = "memory_slots";
+    if (c->memory_slots < 0 || c->memory_slots > 1 << 16)
+        return HB_FAIL(HB_EARGUMENT, "memory_slots (%lld) must be from 0 to 65536", (long long)c->memory_slots);
+    *bad_key = "memory_combine";
+    if (c->memory_combine != HB_JOINT && c->memory_slots == 0)
+        return HB_FAIL(HB_EARGUMENT, "memory_combine %s needs memory_slots", hb_combine_name(c->memory_combine));
     return HB_OK;
 }
 
@@ -90,6 +135,7 @@ hb_status hb_model_config_check(const struct hb_model_config *c, const char **ba
         return HB_FAIL(HB_EARGUMENT, "rope_theta (%g) must be from 1 to 1e12", c->rope_theta);
     if (c->num_experts > 0)
         HB_TRY(check_experts(c, bad_key));
+    HB_TRY(check_attention(c, bad_key));
     *bad_key = "balance";
     if (c->num_experts == 0 && c->router_bias)
         return HB_FAIL(HB_EARGUMENT, "router_bias needs experts; set num_experts");
@@ -110,15 +156,6 @@ static hb_status refuse_unsupported(const json_t *root, const char *path)
     HB_TRY(hb_json_bool_or(root, path, "attention_bias", false, &flag));
     if (flag)
         return HB_FAIL(HB_EUNSUPPORTED, "%s: attention_bias true is not supported", path);
-    HB_TRY(hb_json_bool_or(root, path, "use_sliding_window", false, &flag));
-    if (flag)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: use_sliding_window true is not supported", path);
-    const json_t *layers = json_object_get(root, "layer_types");
-    for (size_t i = 0; i < json_array_size(layers); i++) {
-        const char *type = json_string_value(json_array_get(layers, i));
-        if (!type || strcmp(type, "full_attention") != 0)
-            return HB_FAIL(HB_EUNSUPPORTED, "%s: layer_types[%zu] is not \"full_attention\"", path, i);
-    }
     const json_t *scaling = json_object_get(root, "rope_scaling");
     if (scaling && !json_is_null(scaling))
         return HB_FAIL(HB_EUNSUPPORTED, "%s: rope_scaling is not supported", path);
@@ -149,6 +186,51 @@ static hb_status read_rope(const json_t *root, const char *path, double *theta)
     return hb_json_real_or(rope, path, "rope_theta", *theta, theta);
 }
 
+/* layer_types[i]; qwen3_moe has none of its own: all layers do as the window says. */
+static hb_status read_layer_type(const json_t *type, const char *path, size_t i, bool moe,
+                                 struct hb_model_config *c)
+{
+    const char *name = json_string_value(type);
+    bool slides = name && strcmp(name, "sliding_attention") == 0;
+    if (!slides && (!name || strcmp(name, "full_attention") != 0))
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: layer_types[%zu] is neither full_attention nor sliding_attention", path, i);
+    if (slides && !c->sliding_window)
+        return HB_FAIL(HB_EFORMAT, "%s: layer_types[%zu] is sliding_attention, but use_sliding_window and "
+                                   "sliding_window give no window",
+                       path, i);
+    if (moe && slides != (c->sliding_window > 0))
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: layer_types[%zu] is %s, but use_sliding_window makes all layers of "
+                                        "qwen3_moe slide",
+                       path, i, name);
+    c->sliding_layer[i] = slides;
+    return HB_OK;
+}
+
+/* As transformers 5.23 reads both families, and 4.x files with it. */
+static hb_status read_window(const json_t *root, const char *path, bool moe, struct hb_model_config *c)
+{
+    bool used;
+    int64_t from;
+    HB_TRY(hb_json_bool_or(root, path, "use_sliding_window", false, &used));
+    if (used && !json_is_null(json_object_get(root, "sliding_window"))) {
+        HB_TRY(hb_json_int_or(root, path, "sliding_window", 4096, &c->sliding_window));
+        if (c->sliding_window < 1)
+            return HB_FAIL(HB_EFORMAT, "%s: sliding_window (%lld) must be at least 1", path,
+                           (long long)c->sliding_window);
+    }
+    HB_TRY(hb_json_int_or(root, path, "max_window_layers", 28, &from));
+    hb_model_config_slide_from(c, moe ? 0 : from);
+    const json_t *types = json_object_get(root, "layer_types");
+    if (!types || json_is_null(types) || c->num_hidden_layers > HB_LAYERS_MAX) /* which will be refused */
+        return HB_OK;
+    if (!json_is_array(types) || (int64_t)json_array_size(types) != c->num_hidden_layers)
+        return HB_FAIL(HB_EFORMAT, "%s: layer_types must be a list with an entry for each of the %lld layers", path,
+                       (long long)c->num_hidden_layers);
+    for (size_t i = 0; i < json_array_size(types); i++)
+        HB_TRY(read_layer_type(json_array_get(types, i), path, i, moe, c));
+    return HB_OK;
+}
+
 static hb_status read_experts(const json_t *root, const char *path, struct hb_model_config *c)
 {
     const char *key = json_object_get(root, "num_experts") ? "num_experts" : "num_local_experts";
@@ -174,9 +256,18 @@ static hb_status read_ours(const json_t *root, const char *path, struct hb_model
     const json_t *ours = json_object_get(root, "hornbook");
     if (!ours)
         return HB_OK;
-    const char *balance;
-    HB_TRY(hb_json_string_or(ours, path, "balance", "hf", &balance));
+    const char *balance, *combine;
+    HB_TRY(hb_json_int_or(ours, path, "attention_sinks", 0, &c->attention_sinks));
+    HB_TRY(hb_json_int_or(ours, path, "memory_slots", 0, &c->memory_slots));
+    HB_TRY(hb_json_string_or(ours, path, "memory_combine", "joint", &combine));
     int kind = 0;
+    while (combine_names[kind] && strcmp(combine_names[kind], combine) != 0)
+        kind++;
+    if (!combine_names[kind])
+        return HB_FAIL(HB_EFORMAT, "%s: hornbook.memory_combine must be joint, sum or gated, got \"%s\"", path, combine);
+    c->memory_combine = (enum hb_attention_combine)kind;
+    HB_TRY(hb_json_string_or(ours, path, "balance", "hf", &balance));
+    kind = 0;
     while (balance_names[kind] && strcmp(balance_names[kind], balance) != 0)
         kind++;
     if (!balance_names[kind])
@@ -214,6 +305,7 @@ static hb_status read_root(const json_t *root, const char *path, struct hb_model
         c->bos_token_id = json_integer_value(json_object_get(root, "bos_token_id"));
     if (json_is_integer(json_object_get(root, "eos_token_id")))
         c->eos_token_id = json_integer_value(json_object_get(root, "eos_token_id"));
+    HB_TRY(read_window(root, path, moe, c));
     if (moe)
         HB_TRY(read_experts(root, path, c));
     return read_ours(root, path, c);
@@ -254,6 +346,35 @@ static void add_experts(json_t *root, const struct hb_model_config *c)
     json_object_set_new(root, "output_router_logits", json_false());
 }
 
+static void add_window(json_t *root, const struct hb_model_config *c)
+{
+    json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
+    if (c->sliding_window == 0)
+        return;
+    json_object_set_new(root, "sliding_window", json_integer(c->sliding_window));
+    json_object_set_new(root, "max_window_layers", json_integer(full_layers(c)));
+    if (c->num_experts > 0)
+        return;
+    json_t *types = json_array();
+    for (int64_t l = 0; l < c->num_hidden_layers; l++)
+        json_array_append_new(types, json_string(c->sliding_layer[l] ? "sliding_attention" : "full_attention"));
+    json_object_set_new(root, "layer_types", types);
+}
+
+static void add_ours(json_t *root, const struct hb_model_config *c)
+{
+    json_t *ours = json_pack("{s:i, s:s, s:f, s:f, s:b}", "numerics_version", HB_NUMERICS_VERSION, "balance",
+                             hb_balance_name(c->balance), "router_z_loss_coef", c->router_z_loss_coef,
+                             "balance_bias_rate", c->balance_bias_rate, "router_bias", (int)c->router_bias);
+    if (c->attention_sinks)
+        json_object_set_new(ours, "attention_sinks", json_integer(c->attention_sinks));
+    if (c->memory_slots) {
+        json_object_set_new(ours, "memory_slots", json_integer(c->memory_slots));
+        json_object_set_new(ours, "memory_combine", json_string(hb_combine_name(c->memory_combine)));
+    }
+    json_object_set_new(root, "hornbook", ours);
+}
+
 hb_status hb_model_config_text(const struct hb_model_config *c, char **text)
 {
     bool moe = c->num_experts > 0;
@@ -276,16 +397,13 @@ hb_status hb_model_config_text(const struct hb_model_config *c, char **text)
     json_object_set_new(root, "attention_dropout", json_real(0));
     json_object_set_new(root, "initializer_range", json_real(c->initializer_range));
     json_object_set_new(root, "tie_word_embeddings", json_boolean(c->tie_word_embeddings));
-    json_object_set_new(root, "use_sliding_window", json_false());
+    add_window(root, c);
     json_object_set_new(root, "bos_token_id", token_id(c->bos_token_id));
     json_object_set_new(root, "eos_token_id", token_id(c->eos_token_id));
     json_object_set_new(root, "torch_dtype", json_string("float32"));
     if (moe)
         add_experts(root, c);
-    json_object_set_new(root, "hornbook",
-                        json_pack("{s:i, s:s, s:f, s:f, s:b}", "numerics_version", HB_NUMERICS_VERSION, "balance",
-                                  hb_balance_name(c->balance), "router_z_loss_coef", c->router_z_loss_coef,
-                                  "balance_bias_rate", c->balance_bias_rate, "router_bias", (int)c->router_bias));
+    add_ours(root, c);
     hb_status status = hb_json_text(root, text);
     json_decref(root);
     return status;

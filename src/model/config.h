@@ -3,7 +3,8 @@
  * Two families: `qwen3_moe` (experts in some or all layers) and `qwen3` (dense).
  * What changes the result and is not offered here is refused by name when a
  * config.json asks for it. Keys that transformers does not know (the article's
- * gate bias, the balance by selection bias) stand under "hornbook". */
+ * gate bias, the balance by selection bias, sinks and memory slots of attention)
+ * stand under "hornbook". */
 #ifndef HB_MODEL_CONFIG_H
 #define HB_MODEL_CONFIG_H
 
@@ -28,6 +29,12 @@ struct hb_model_config {
     double initializer_range;
     bool tie_word_embeddings;
     int64_t bos_token_id, eos_token_id; /* -1: none */
+
+    int64_t sliding_window;            /* W of the layers that slide; 0: all attention is full */
+    bool sliding_layer[HB_LAYERS_MAX]; /* of an expert model: all or none, as transformers has it */
+    int64_t attention_sinks;           /* first positions that stay in sight of sliding layers */
+    int64_t memory_slots;              /* M learned keys and values per layer */
+    enum hb_attention_combine memory_combine;
 
     int64_t num_experts;           /* E; 0: a dense model */
     int64_t num_experts_per_tok;   /* K */
@@ -59,6 +66,10 @@ HB_MUST_USE hb_status hb_model_config_read(const char *path, struct hb_model_con
 /* Text for config.json, the caller free()s it. */
 HB_MUST_USE hb_status hb_model_config_text(const struct hb_model_config *config, char **text);
 
+/* Layers from `first` on slide, the others do not. */
+void hb_model_config_slide_from(struct hb_model_config *config, int64_t first);
+
 const char *hb_balance_name(enum hb_balance_kind kind); /* "none", "hf", "layer", "bias" */
+const char *hb_combine_name(enum hb_attention_combine combine); /* "joint", "sum", "gated" */
 
 #endif

@@ -3,7 +3,7 @@
  *
  *   a = RMSNorm(x);  q, k, v = a Wq^T, a Wk^T, a Wv^T
  *   q, k = rope(RMSNorm per head(q)), rope(RMSNorm per head(k))
- *   h = x + attention(q, k, v) Wo^T
+ *   h = x + attention(q, k, v, memory) Wo^T
  *   b = RMSNorm(h);  x' = h + FFN(b)
  *   FFN: SwiGLU of three products, or the expert layer
  *
@@ -12,29 +12,31 @@
  * a, q, k, v, the attention's output, b and the FFN's inner values are
  * activations; x and h are the residual stream. hb_var_forget marks those that
  * are cheap to make again (tape/recompute.h). */
-#include <math.h>
-
 #include "model/model.h"
 #include "tape/recompute.h"
 
-/* Keys and values of this microbatch go behind those of the cache; attention
- * then reads the cache. Generation only: nothing is recorded. */
-static hb_status through_cache(struct hb_tape *tape, struct hb_cache *cache, int64_t layer, struct hb_var *k,
-                               struct hb_var *v)
+/* Keys and values of this microbatch go to those of the cache; attention then
+ * reads the cache. Generation only: nothing is recorded. */
+static hb_status through_cache(struct hb_tape *tape, const struct hb_attention_layer *layer, int64_t number,
+                               struct hb_carry *carry, struct hb_var *q, struct hb_var *k, struct hb_var *v,
+                               struct hb_var **out)
 {
-    int64_t n = k->value.shape[0];
-    HB_TRY(hb_copy(tape->context, hb_tensor_rows(cache->k[layer], cache->length, n), k->value));
-    return hb_copy(tape->context, hb_tensor_rows(cache->v[layer], cache->length, n), v->value);
+    struct hb_attention_layer cached = *layer;
+    struct hb_cache_view view;
+    HB_TRY(hb_cache_put(carry->cache, tape, number, k->value, v->value, &view));
+    struct hb_var keys = {.value = view.k, .references = 1}, values = {.value = view.v, .references = 1};
+    cached.ring = view.ring;
+    hb_status status = hb_tape_attention(tape, &cached, &carry->positions, q, &keys, &values, out);
+    hb_cache_done(tape, &view);
+    return status;
 }
 
 static hb_status attention(const struct hb_model *model, const struct hb_decoder *d, int64_t layer,
                            struct hb_tape *tape, struct hb_carry *carry, struct hb_var *x, struct hb_var **out)
 {
     float eps = (float)model->config.rms_norm_eps;
-    int64_t D = model->config.head_dim;
-    float scale = (float)(1 / sqrt((double)D));
+    int64_t D = d->attention.head_width;
     struct hb_var *a = NULL, *raw[3] = {NULL, NULL, NULL}, *q = NULL, *k = NULL, *mixed = NULL;
-    struct hb_var cached_k, cached_v, *keys, *values;
     hb_status status;
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, x, d->input_norm, eps, &a));
     HB_TRY_CLEAN(hb_tape_linears(tape, a, 3, (struct hb_param *[]){d->q, d->k, d->v}, raw));
@@ -42,16 +44,10 @@ static hb_status attention(const struct hb_model *model, const struct hb_decoder
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, raw[1], d->k_norm, eps, &k));
     HB_TRY_CLEAN(hb_tape_rope(tape, q, D, &carry->positions));
     HB_TRY_CLEAN(hb_tape_rope(tape, k, D, &carry->positions));
-    keys = k;
-    values = raw[2];
-    if (carry->cache) {
-        HB_TRY_CLEAN(through_cache(tape, carry->cache, layer, k, raw[2]));
-        cached_k = (struct hb_var){.value = carry->cache->k[layer], .references = 1};
-        cached_v = (struct hb_var){.value = carry->cache->v[layer], .references = 1};
-        keys = &cached_k;
-        values = &cached_v;
-    }
-    HB_TRY_CLEAN(hb_tape_attention(tape, q, keys, values, D, scale, &carry->positions, &mixed));
+    if (carry->cache)
+        HB_TRY_CLEAN(through_cache(tape, &d->attention, layer, carry, q, k, raw[2], &mixed));
+    else
+        HB_TRY_CLEAN(hb_tape_attention(tape, &d->attention, &carry->positions, q, k, raw[2], &mixed));
     HB_TRY_CLEAN(hb_tape_linears(tape, mixed, 1, &(struct hb_param *){d->o}, out));
 cleanup:
     hb_var_forget(tape, a);

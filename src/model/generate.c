@@ -28,7 +28,7 @@ void hb_generator_release(struct hb_generator *g)
         return;
     hb_tape_release(&g->tape);
     hb_carry_release(&g->carry);
-    hb_cache_release(&g->cache, g->model->context, g->model->config.num_hidden_layers);
+    hb_cache_release(&g->cache, g->model->context);
     hb_free(g->model->context, g->logits.data);
     *g = (struct hb_generator){0};
 }

@@ -24,6 +24,7 @@ struct hb_block {
 /* The parameters of one decoder, pointers into the model's list. */
 struct hb_decoder {
     struct hb_param *input_norm, *q, *k, *v, *o, *q_norm, *k_norm, *post_norm;
+    struct hb_attention_layer attention; /* with its memory */
     struct hb_param *gate, *up, *down; /* of a dense layer */
     struct hb_moe moe;                 /* of an expert layer */
     bool is_moe;

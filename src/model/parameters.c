@@ -2,6 +2,7 @@
  *
  * All ranks agree on names and global numbers; a part of a model has some of
  * the parameters, and of a stack of experts some of the experts. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,27 @@ static hb_status add_moe(struct hb_model *model, int64_t layer, struct hb_moe *m
     return HB_OK;
 }
 
+/* Slots are keys and values like those of tokens: [M, G D]. */
+static hb_status add_memory(struct hb_model *model, int64_t layer, struct hb_attention_layer *attention)
+{
+    const struct hb_model_config *c = &model->config;
+    int64_t KV = c->num_key_value_heads * c->head_dim;
+    attention->head_width = c->head_dim;
+    attention->scale = (float)(1 / sqrt((double)c->head_dim));
+    if (c->sliding_layer[layer]) {
+        attention->window = c->sliding_window;
+        attention->sinks = c->attention_sinks;
+    }
+    attention->combine = c->memory_combine;
+    if (c->memory_slots == 0)
+        return HB_OK;
+    HB_TRY(add(model, layer, "self_attn.memory_k", c->memory_slots, KV, &attention->memory_k));
+    HB_TRY(add(model, layer, "self_attn.memory_v", c->memory_slots, KV, &attention->memory_v));
+    if (c->memory_combine != HB_GATED)
+        return HB_OK;
+    return add(model, layer, "self_attn.memory_gate", c->num_attention_heads, 0, &attention->memory_gate);
+}
+
 static hb_status add_decoder(struct hb_model *model, int64_t layer)
 {
     const struct hb_model_config *c = &model->config;
@@ -102,6 +124,7 @@ static hb_status add_decoder(struct hb_model *model, int64_t layer)
     HB_TRY(add(model, layer, "self_attn.o_proj.weight", C, Q, &d->o));
     HB_TRY(add(model, layer, "self_attn.q_norm.weight", D, 0, &d->q_norm));
     HB_TRY(add(model, layer, "self_attn.k_norm.weight", D, 0, &d->k_norm));
+    HB_TRY(add_memory(model, layer, &d->attention));
     HB_TRY(add(model, layer, "post_attention_layernorm.weight", C, 0, &d->post_norm));
     if (d->is_moe)
         return add_moe(model, layer, &d->moe);

@@ -44,10 +44,21 @@ struct hb_positions {
 HB_MUST_USE hb_status hb_tape_rope(struct hb_tape *tape, struct hb_var *x, int64_t head_width,
                                    const struct hb_positions *positions);
 
-/* Causal attention inside each segment; q [n, H D], k and v [n, G D]. */
-HB_MUST_USE hb_status hb_tape_attention(struct hb_tape *tape, struct hb_var *q, struct hb_var *k, struct hb_var *v,
-                                        int64_t head_width, float scale, const struct hb_positions *positions,
-                                        struct hb_var **out);
+/* How a layer attends (ops/attention.h): causal, inside each segment. */
+struct hb_attention_layer {
+    int64_t head_width;
+    float scale;
+    int64_t window, sinks; /* window 0: none */
+    int64_t ring;          /* rows of the cache that k and v are, 0: not a ring */
+    enum hb_attention_combine combine;
+    struct hb_param *memory_k, *memory_v; /* [M, G D], or NULL */
+    struct hb_param *memory_gate;         /* [H], of gated */
+};
+
+/* q [n, H D], k and v [n, G D]. `layer` and `positions` stay valid until backward. */
+HB_MUST_USE hb_status hb_tape_attention(struct hb_tape *tape, const struct hb_attention_layer *layer,
+                                        struct hb_positions *positions, struct hb_var *q, struct hb_var *k,
+                                        struct hb_var *v, struct hb_var **out);
 
 /* Head and loss, chunked over tokens so that n V logits never exist at once
  * (numerics.md rule 17): loss fp32 [n] per row, 0 where the label is ignored.

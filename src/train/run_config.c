@@ -7,6 +7,7 @@
 
 static const char *const numerics_names[] = {"canonical", "fast", NULL};
 static const char *const decay_names[] = {"matrices", "all", NULL};
+static const char *const combine_names[] = {"joint", "sum", "gated", NULL};
 static const char *const balance_names[] = {"none", "hf", "layer", "bias", NULL};
 
 #define AT(member) offsetof(struct hb_run_config, member)
@@ -67,6 +68,11 @@ static const struct hb_yaml_field fields[] = {
     NUMBER("model.rope_theta", MODEL(rope_theta), "10000", 1, 1e12),
     NUMBER("model.initializer_range", MODEL(initializer_range), "0.02", 0, 1e3),
     FLAG("model.tie_word_embeddings", MODEL(tie_word_embeddings), "false"),
+    INTEGER("model.sliding_window", MODEL(sliding_window), "0", 0, 1 << 24),
+    INTEGER("model.max_window_layers", AT(max_window_layers), "0", 0, HB_LAYERS_MAX),
+    INTEGER("model.attention_sinks", MODEL(attention_sinks), "0", 0, 1 << 24),
+    INTEGER("model.memory_slots", MODEL(memory_slots), "0", 0, 1 << 16),
+    CHOICE("model.memory_combine", AT(model_combine), "joint", combine_names),
     INTEGER("model.num_experts", MODEL(num_experts), "0", 0, 65536),
     INTEGER("model.num_experts_per_tok", MODEL(num_experts_per_tok), "0", 0, 65536),
     INTEGER("model.moe_intermediate_size", MODEL(moe_intermediate_size), "0", 0, 1 << 24),
@@ -146,6 +152,8 @@ static hb_status load(struct hb_run_config *c, const char *const *overrides, int
     hb_model_config_defaults(&c->model);
     HB_TRY(hb_yaml_bind(c->doc, fields, FIELDS, c));
     c->model.balance = (enum hb_balance_kind)c->model_balance;
+    c->model.memory_combine = (enum hb_attention_combine)c->model_combine;
+    hb_model_config_slide_from(&c->model, c->max_window_layers);
     HB_TRY(read_shards(c));
     HB_TRY(read_dense_layers(c));
     HB_TRY(read_recompute(c));

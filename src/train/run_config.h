@@ -38,6 +38,8 @@ struct hb_run_config {
 
     struct hb_model_config model;
     int model_balance; /* enum hb_balance_kind, as bound */
+    int model_combine; /* enum hb_attention_combine, as bound */
+    int64_t max_window_layers;
     const struct hb_yaml_node *dense_layers_node;
 
     const char *train[HB_RUN_SHARDS_MAX];

@@ -26,7 +26,8 @@ static const char dialect5[] =
     " \"moe_intermediate_size\": 32, \"mlp_only_layers\": [3], \"decoder_sparse_step\": 2,"
     " \"eos_token_id\": [5, 6], \"bos_token_id\": null,"
     " \"rope_parameters\": {\"rope_theta\": 250000, \"rope_type\": \"default\"},"
-    " \"layer_types\": [\"full_attention\", \"full_attention\"], \"tie_word_embeddings\": true}";
+    " \"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\", \"full_attention\"],"
+    " \"tie_word_embeddings\": true}";
 
 static const char dense[] =
     "{\"model_type\": \"qwen3\", \"vocab_size\": 97, \"hidden_size\": 64, \"num_hidden_layers\": 2,"
@@ -115,6 +116,63 @@ static void reads_dense(void **state)
     assert_int_equal(c.head_dim, 20);
 }
 
+/* As transformers 5.23 reads them. */
+static void reads_windows(void **state)
+{
+    (void)state;
+    struct hb_model_config c;
+    static const char own[] = "{\"attention_sinks\": 4, \"memory_slots\": 7, \"memory_combine\": \"gated\"}";
+    OK(read_with(dense, "sliding_window", "8", &c)); /* not used */
+    assert_int_equal(c.sliding_window, 0);
+    static const struct {
+        const char *keys;
+        int64_t window;
+        bool first, second;
+    } cases[] = {
+        {"\"use_sliding_window\": true", 4096, false, false}, /* max_window_layers is 28 */
+        {"\"use_sliding_window\": true, \"sliding_window\": null, \"max_window_layers\": 0", 0, false, false},
+        {"\"use_sliding_window\": true, \"sliding_window\": 8, \"max_window_layers\": 1", 8, false, true},
+        {"\"use_sliding_window\": true, \"sliding_window\": 8, \"max_window_layers\": 1, \"layer_types\": "
+         "[\"sliding_attention\", \"full_attention\"]",
+         8, true, false},
+        {"\"use_sliding_window\": false, \"sliding_window\": 8, \"max_window_layers\": 0", 0, false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "{\"model_type\": \"qwen3\", \"vocab_size\": 50, \"hidden_size\": 32, \"num_hidden_layers\": 2,"
+                 " \"num_attention_heads\": 4, \"intermediate_size\": 64, %s}",
+                 cases[i].keys);
+        OK(read_text(text, &c));
+        assert_int_equal(c.sliding_window, cases[i].window);
+        assert_int_equal(c.sliding_layer[0], cases[i].first);
+        assert_int_equal(c.sliding_layer[1], cases[i].second);
+    }
+    assert_int_equal(read_with(dense, "layer_types", "[\"full_attention\", \"sliding_attention\"]", &c), HB_EFORMAT);
+    assert_non_null(strstr(hb_error(), "layer_types[1]"));
+    assert_int_equal(read_with(dense, "layer_types", "[\"full_attention\", \"chunked_attention\"]", &c),
+                     HB_EUNSUPPORTED);
+    assert_int_equal(read_with(dense, "hornbook", own, &c), HB_EARGUMENT);
+    assert_non_null(strstr(hb_error(), "attention_sinks"));
+    assert_int_equal(read_with(dense, "hornbook", "{\"memory_combine\": \"sum\"}", &c), HB_EARGUMENT);
+    assert_int_equal(read_with(dense, "hornbook", "{\"memory_combine\": \"max\"}", &c), HB_EFORMAT);
+    /* All layers of a model with experts slide; its layer_types may not say otherwise. */
+    assert_int_equal(read_with(dialect5, "use_sliding_window", "true", &c), HB_EUNSUPPORTED);
+    assert_non_null(strstr(hb_error(), "layer_types[0]"));
+    OK(read_with(dialect5, "layer_types", "null", &c));
+    c.sliding_window = 9;
+    hb_model_config_slide_from(&c, 0);
+    c.attention_sinks = 4;
+    c.memory_slots = 7;
+    c.memory_combine = HB_GATED;
+    char *text;
+    struct hb_model_config again;
+    OK(hb_model_config_text(&c, &text));
+    OK(read_text(text, &again));
+    free(text);
+    assert_memory_equal(&c, &again, sizeof c);
+}
+
 static void refuses_by_name(void **state)
 {
     (void)state;
@@ -127,8 +185,7 @@ static void refuses_by_name(void **state)
         {"model_type", "\"llama\"", HB_EUNSUPPORTED, "model_type \"llama\""},
         {"hidden_act", "\"gelu\"", HB_EUNSUPPORTED, "hidden_act"},
         {"attention_bias", "true", HB_EUNSUPPORTED, "attention_bias"},
-        {"use_sliding_window", "true", HB_EUNSUPPORTED, "use_sliding_window"},
-        {"layer_types", "[\"full_attention\", \"sliding_attention\"]", HB_EUNSUPPORTED, "layer_types[1]"},
+        {"layer_types", "[\"full_attention\", \"sliding_attention\"]", HB_EFORMAT, "layer_types"},
         {"rope_scaling", "{\"type\": \"yarn\", \"factor\": 4}", HB_EUNSUPPORTED, "rope_scaling"},
         {"rope_parameters", "{\"rope_type\": \"yarn\"}", HB_EUNSUPPORTED, "rope_type"},
         {"rope_parameters", "{\"partial_rotary_factor\": 0.5}", HB_EUNSUPPORTED, "partial_rotary_factor"},
@@ -209,7 +266,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_version_4),       cmocka_unit_test(reads_version_5),
-        cmocka_unit_test(reads_dense),           cmocka_unit_test(refuses_by_name),
+        cmocka_unit_test(reads_dense),           cmocka_unit_test(reads_windows),
+        cmocka_unit_test(refuses_by_name),
         cmocka_unit_test(comes_back_as_written),
     };
     return cmocka_run_group_tests_name("model/config", tests, scratch_setup, scratch_teardown);

@@ -24,6 +24,16 @@ const struct run_shape run_shapes[] = {
      {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 1, .num_experts = 4, .num_experts_per_tok = 4,
       .moe_intermediate_size = 23, .balance = HB_BALANCE_NONE, .router_z_loss_coef = 0.002,
       .router_bias = true}},
+    {"window-sinks",
+     {ODD_SIZES, .num_hidden_layers = 2, .sliding_window = 4, .sliding_layer = {[1] = true}, .attention_sinks = 1}},
+    {"moe-window-memory",
+     {ODD_SIZES, .num_hidden_layers = 1, .decoder_sparse_step = 1, .num_experts = 4, .num_experts_per_tok = 2,
+      .moe_intermediate_size = 19, .norm_topk_prob = true, .balance = HB_BALANCE_HF,
+      .router_aux_loss_coef = 0.02, .sliding_window = 3, .sliding_layer = {true}, .memory_slots = 2}},
+    {"memory-sum", {ODD_SIZES, .num_hidden_layers = 1, .memory_slots = 3, .memory_combine = HB_SUM}},
+    {"memory-gated",
+     {ODD_SIZES, .num_hidden_layers = 2, .tie_word_embeddings = true, .sliding_window = 70,
+      .sliding_layer = {true}, .attention_sinks = 2, .memory_slots = 66, .memory_combine = HB_GATED}},
 };
 const int run_shape_count = sizeof run_shapes / sizeof run_shapes[0];
 

@@ -363,7 +363,8 @@ static void test_rope(void **state)
 
 static hb_status attention(struct subject *s, struct hb_var **in, struct hb_var **out)
 {
-    return hb_tape_attention(&s->tape, in[0], in[1], in[2], D, 0.7f, &s->positions, out);
+    static const struct hb_attention_layer layer = {.head_width = D, .scale = 0.7f};
+    return hb_tape_attention(&s->tape, &layer, &s->positions, in[0], in[1], in[2], out);
 }
 
 static void test_attention(void **state)
