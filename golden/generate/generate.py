@@ -15,6 +15,7 @@ import sys
 import torch
 
 import attention
+import attention_sight
 import products
 import routing
 import rows
@@ -29,7 +30,7 @@ def main():
     (folder / "ops").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     count, seen, lines = {}, set(), []
-    for module in (products, rows, attention, routing, training):
+    for module in (products, rows, attention, attention_sight, routing, training):
         for case in module.cases():
             key = (case.op, case.label, case.dtype)
             assert key not in seen, f"case {key} is made twice"
