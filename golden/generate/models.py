@@ -76,6 +76,13 @@ MODELS = {
     "dense-tied": (dense(V4, num_hidden_layers=2, tie_word_embeddings=True), F32, "experts", (2, 11), 16, True),
     "dense-bf16": (dense(V5, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=3, head_dim=4,
                          layer_types=["full_attention"] * 2), BF16, "sharded", (2, 9), 8, False),
+    # Windows: by layer_types, by max_window_layers, and in all layers of a model with experts.
+    "dense-window": (dense(V5, num_hidden_layers=3, use_sliding_window=True, sliding_window=4, layer_types=[
+                     "sliding_attention", "full_attention", "sliding_attention"]), F32, "experts", (2, 11), 16, True),
+    "dense-window-4x": (dense(V4, use_sliding_window=True, sliding_window=5, max_window_layers=1), F32, "saved", (1, 17), 8,
+                        False),
+    "moe-window": (moe(V4, num_experts=5, num_hidden_layers=2, use_sliding_window=True, sliding_window=3), F32, "experts",
+                   (2, 11), 16, False),
 }  # fmt: skip
 
 

@@ -1,13 +1,7 @@
 /* The table of one instruction-set level. */
 #include "cpu/cpu.h"
 #include "cpu/select.h"
-#include "cpu/wide.h"
 
-#ifdef __clang__
-#pragma clang diagnostic ignored "-Winitializer-overrides"
-#else
-#pragma GCC diagnostic ignored "-Woverride-init"
-#endif
 #define ENTRY(op) .op = HB_CPU(op),
 
 const struct hb_backend HB_CPU(backend) = {
@@ -17,6 +11,4 @@ const struct hb_backend HB_CPU(backend) = {
     .storage = HB_STORAGE(HB_F32) | HB_STORAGE(HB_BF16) | HB_STORAGE(HB_F16),
     HB_HOST_MEMORY,
     HB_FOR_EACH_OP(ENTRY)
-    .attention_forward = HB_CPU(attention_forward_any),
-    .attention_backward = HB_CPU(attention_backward_any),
 };

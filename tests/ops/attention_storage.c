@@ -44,6 +44,11 @@ static void run_mixed(struct hb_context *c, const void *data, struct th_outputs 
         restore(c, forward[i], type_of(m->turn, i));
     TH_OK(hb_attention_forward(c, &f));
     TH_OK(hb_sync(c));
+    if (in_two(&m->e.sight)) {
+        th_keep(out, c, "slots_out", f.slots_out);
+        th_keep(out, c, "rest_out", f.rest_out);
+        th_keep(out, c, "slots_lse", f.slots_lse);
+    }
     th_keep(out, c, "out", f.out);
     th_keep(out, c, "lse", f.lse);
     if (m->e.backward) {
