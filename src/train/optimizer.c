@@ -281,7 +281,7 @@ hb_status hb_optimizer_step(struct hb_optimizer *o, float scale, struct hb_tenso
 {
     float inv_scale = 1 / scale;
     int32_t found;
-    verdict->learning_rate = hb_schedule_rate(&o->config.schedule, o->applied + 1);
+    verdict->learning_rate = hb_rate_at(&o->config.schedule, o->applied + 1);
     HB_TRY(judge(o, inv_scale));
     HB_TRY(update(o, verdict->learning_rate, inv_scale, digest));
     if (counts.data)

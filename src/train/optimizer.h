@@ -14,7 +14,7 @@
 enum hb_decay { HB_DECAY_MATRICES, HB_DECAY_ALL };
 
 struct hb_optimizer_config {
-    struct hb_schedule schedule;
+    struct hb_rate_schedule schedule;
     double beta1, beta2, eps;
     double weight_decay;
     enum hb_decay decay;

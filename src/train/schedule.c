@@ -9,7 +9,7 @@ static int64_t round_up(double x)
     return (double)whole < x ? whole + 1 : whole;
 }
 
-double hb_schedule_rate(const struct hb_schedule *schedule, int64_t update)
+double hb_rate_at(const struct hb_rate_schedule *schedule, int64_t update)
 {
     const double pi = 3.141592653589793;
     int64_t S = schedule->updates, w = round_up(schedule->warmup * (double)S);

@@ -11,13 +11,13 @@
 
 #include <stdint.h>
 
-struct hb_schedule {
+struct hb_rate_schedule {
     double peak;
     double warmup; /* share of the updates, 0 to 1 */
     double final;  /* the lowest rate as a share of the peak */
     int64_t updates; /* S */
 };
 
-double hb_schedule_rate(const struct hb_schedule *schedule, int64_t update);
+double hb_rate_at(const struct hb_rate_schedule *schedule, int64_t update);
 
 #endif
