@@ -7,6 +7,7 @@
 #include "cli/diff.h"
 #include "cli/generate.h"
 #include "cli/ops.h"
+#include "cli/plan.h"
 #include "cli/probe.h"
 #include "cli/scaler.h"
 #include "cli/tokenizer.h"
@@ -28,6 +29,7 @@ static const struct {
     {"scaler", hb_cli_scaler, "replay a trace of overflows through a loss scaler"},
     {"diff", hb_cli_diff, "where do two runs part?"},
     {"ops", hb_cli_ops, "the table of ops and backends"},
+    {"plan", hb_cli_plan, "bytes, messages and time of a run before it is started"},
     {"bench", hb_cli_bench, "time a training step, op by op"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
