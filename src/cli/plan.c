@@ -94,7 +94,8 @@ struct wishes {
 static hb_status run(const char *path, const struct wishes *w, struct hb_run_config *c, struct hb_comm *world)
 {
     struct hb_plan_request request = {
-        .model = &c->model, .schedule = w->schedule, .level = (int)w->level, .target = w->target};
+        .model = &c->model, .schedule = w->schedule, .level = (int)w->level, .target = w->target,
+        .data_rank = -1};
     struct hb_plan plan;
     (void)path;
     HB_TRY(complete_model(c));

@@ -103,9 +103,6 @@ static hb_status run(struct dry *d, const struct hb_model_config *config, struct
     d->context.clock = &d->clock;
     hb_gradients_begin(&d->gradients, 3, d->model->params, d->model->param_count);
     HB_TRY(one_way(d, true, use));
-    /* A fresh pool: buffers that it keeps for reuse may be a little larger than what is asked for. */
-    hb_tape_release(&d->tape);
-    hb_tape_init(&d->tape, &d->context);
     hb_gradients_begin(&d->gradients, 3, d->model->params, d->model->param_count);
     HB_TRY(one_way(d, false, use));
     use->leaf_peak = d->gradients.pool.in_use_peak;

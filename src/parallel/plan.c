@@ -78,11 +78,11 @@ static hb_status list_units(const struct hb_plan *plan, const struct hb_model *m
         struct hb_plan_unit unit = {.block = p[i]->block, .experts = is_stack(p[i])};
         for (; i < model->param_count && p[i]->block == unit.block && is_stack(p[i]) == unit.experts; i++) {
             unit.elements += p[i]->trained ? hb_param_count(p[i]) : 0;
-            unit.tensors += p[i]->trained;
+            unit.flags += p[i]->present_parts;
         }
         unit.ranks = unit.experts ? shape->dp : plan->data_ranks;
-        /* Of the last data rank. */
-        unit.shard = shard_elements(p + first, i - first, unit.ranks, unit.ranks - 1);
+        unit.shard = shard_elements(p + first, i - first, unit.ranks,
+                                    unit.experts ? plan->data_rank / shape->ep : plan->data_rank);
         (*units)[(*count)++] = unit;
     }
     return HB_OK;
@@ -95,7 +95,7 @@ hb_status hb_plan_units(const struct hb_plan *plan, int64_t pp_i, struct hb_plan
     bool *blocks = malloc((size_t)(plan->request.model->num_hidden_layers + 2) * sizeof *blocks);
     if (!blocks)
         return HB_FAIL(HB_EMEMORY, "out of memory for the blocks of a rank");
-    struct hb_model_part part = hb_plan_part(plan, pp_i, plan->data_ranks - 1, blocks);
+    struct hb_model_part part = hb_plan_part(plan, pp_i, plan->data_rank, blocks);
     hb_status status = hb_context_open(&hb_hollow_backend, HB_CANONICAL, 1, &context);
     if (status == HB_OK) {
         status = hb_model_outline(&context, plan->request.model, &part, &model);
@@ -196,7 +196,7 @@ static hb_status describe_rank(struct hb_plan *plan, int64_t pp_i)
         rank->last_block = plan->stage_begin[s + 1] - 1;
         rank->blocks += plan->stage_begin[s + 1] - plan->stage_begin[s];
         rank->flops += (plan->use[s].forward_flops + plan->use[s].input_flops + plan->use[s].weight_flops) *
-                       (double)plan->request.microbatches / (double)plan->data_ranks;
+                       (double)plan->mine;
     }
     rank->in_flight = hb_schedule_in_flight(&plan->schedule, (int)pp_i);
     HB_TRY(hb_plan_units(plan, pp_i, &units, &count));
@@ -214,6 +214,10 @@ static hb_status make(struct hb_plan *plan)
     plan->ranks = r->shape.dp * r->shape.ep * r->shape.pp;
     plan->data_ranks = r->shape.dp * r->shape.ep;
     plan->rounds = (r->microbatches + plan->data_ranks - 1) / plan->data_ranks;
+    plan->data_rank = r->data_rank < 0 ? plan->data_ranks - 1 : r->data_rank;
+    struct hb_mesh mesh = {.data_ranks = plan->data_ranks};
+    for (int64_t i = 0; i < plan->rounds; i++)
+        plan->mine += hb_mesh_microbatch(&mesh, r->microbatches, r->level >= 2, i, plan->data_rank) >= 0;
     plan->tokens = r->microbatches * r->sequences * r->length;
     HB_TRY(hb_mesh_check(r->shape, plan->ranks, r->model->num_experts, blocks));
     HB_TRY(count_model(plan));

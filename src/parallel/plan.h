@@ -19,7 +19,8 @@ struct hb_plan_request {
     int64_t sequences, length; /* of a microbatch; tokens of a sequence */
     int64_t microbatches;      /* M of a step, over all data ranks */
     struct hb_mesh_shape shape;
-    int level; /* ZeRO, 0 to 3 */
+    int level;         /* ZeRO, 0 to 3 */
+    int64_t data_rank; /* whose figures are wanted: 0 .. D - 1; -1: the last one, which has the largest shares */
     const char *schedule;
     double target; /* utilisation of the pipeline that the least number of microbatches is wanted for */
     struct hb_machine machine;
@@ -57,7 +58,7 @@ enum hb_plan_time {
 };
 const char *hb_plan_time_name(enum hb_plan_time which);
 
-/* One pipeline rank; of its data ranks the last one, which has the largest shares. */
+/* One pipeline rank of the data rank that the request names. */
 struct hb_plan_rank {
     int64_t first_block, last_block, blocks; /* first and last one, and how many */
     int64_t trained;                         /* parameters that the rank has or shares */
@@ -72,7 +73,8 @@ struct hb_plan_rank {
 
 struct hb_plan {
     struct hb_plan_request request;
-    int64_t ranks, data_ranks, rounds; /* N, D, microbatches of a data rank */
+    int64_t ranks, data_ranks, rounds; /* N, D, the most microbatches of a data rank */
+    int64_t data_rank, mine;           /* the data rank, and its microbatches */
     int64_t parameters, active;        /* of the model */
     int64_t tokens;                    /* of a step */
     struct hb_schedule schedule;       /* with messages */
@@ -108,7 +110,7 @@ struct hb_plan_unit {
     int64_t elements, shard; /* all, and those of one rank */
     int64_t ranks;           /* of the group */
     bool experts;
-    int64_t tensors; /* parameters */
+    int64_t flags;           /* of presence: experts, rows of an embedding */
 };
 /* Units of pipeline rank pp_i, trained parameters only; the caller free()s. */
 HB_MUST_USE hb_status hb_plan_units(const struct hb_plan *plan, int64_t pp_i, struct hb_plan_unit **units,

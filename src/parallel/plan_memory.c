@@ -60,7 +60,7 @@ static double even_rows(const struct hb_plan *plan)
 static double worst_rows(const struct hb_plan *plan)
 {
     const struct hb_plan_request *r = &plan->request;
-    struct hb_range experts = hb_share(r->model->num_experts, r->shape.ep, r->shape.ep - 1);
+    struct hb_range experts = hb_share(r->model->num_experts, r->shape.ep, plan->data_rank % r->shape.ep);
     int64_t own = experts.end - experts.begin, K = r->model->num_experts_per_tok;
     return (double)(r->shape.ep * r->sequences * r->length * (own < K ? own : K));
 }
@@ -128,29 +128,34 @@ static hb_status leaf_order(const struct hb_plan *plan, int stage, int64_t d, in
 }
 
 /* Levels 0 and 1: partial sums of whole gradients. Levels 2 and 3: the leaves of a round, whole, and partial sums
- * of shards. */
+ * of shards. Every parameter at its own peak: an upper bound, as not all peak at once. */
 static hb_status count_fold(struct hb_plan *plan, int64_t pp_i, const struct hb_plan_unit *units, int64_t count)
 {
     struct hb_plan_rank *rank = &plan->rank[pp_i];
     int stage = 0;
     while (plan->schedule.rank_of[stage] != pp_i)
         stage++;
-    int64_t n, pending, *leaves = malloc((size_t)plan->rounds * sizeof *leaves);
+    int64_t n, plain, flagged, *leaves = malloc((size_t)plan->rounds * sizeof *leaves);
     if (!leaves)
         return HB_FAIL(HB_EMEMORY, "out of memory for the order of gradients");
-    hb_status status = leaf_order(plan, stage, plan->data_ranks - 1, leaves, &n);
+    hb_status status = leaf_order(plan, stage, plan->data_rank, leaves, &n);
     if (status == HB_OK)
-        status = hb_fold_peak(leaves, n, plan->request.microbatches, false, &pending);
+        status = hb_fold_peak(leaves, n, plan->request.microbatches, false, &plain);
+    if (status == HB_OK)
+        status = hb_fold_peak(leaves, n, plan->request.microbatches, true, &flagged);
     free(leaves);
     HB_TRY(status);
     bool scattered = plan->request.level >= 2 && plan->data_ranks > 1;
     int64_t depth = 0;
     while (((int64_t)1 << depth) < plan->request.microbatches)
         depth++;
-    rank->pending = scattered ? depth : pending;
-    for (int64_t u = 0; u < count; u++)
-        rank->bytes[HB_PLAN_FOLD] += ROOT * (scattered ? (double)units[u].elements + (double)(depth * units[u].shard)
-                                                       : (double)(pending * units[u].elements));
+    rank->pending = scattered ? depth : plain;
+    for (int64_t u = 0; u < count; u++) {
+        int64_t pending = units[u].flags ? flagged : plain;
+        double whole = ROOT * (double)units[u].elements + 4.0 * (double)units[u].flags;
+        rank->bytes[HB_PLAN_FOLD] +=
+            scattered ? whole + (double)(ROOT * depth * units[u].shard) : (double)pending * whole;
+    }
     return HB_OK;
 }
 

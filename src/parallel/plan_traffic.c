@@ -19,7 +19,7 @@ static void count_stages(const struct hb_plan *plan, int64_t pp_i, struct hb_pla
     const struct hb_schedule_row *row = &plan->schedule.rows[pp_i];
     const struct hb_plan_request *r = &plan->request;
     double bytes = ELEMENT * (double)(r->sequences * r->length * r->model->hidden_size);
-    double share = (double)r->microbatches / (double)(plan->data_ranks * plan->rounds);
+    double share = (double)plan->mine / (double)plan->rounds;
     for (int64_t i = 0; i < row->count; i++)
         if (row->actions[i].kind == HB_ACTION_SEND_F || row->actions[i].kind == HB_ACTION_SEND_B)
             add(rank, HB_PLAN_MESSAGES, share, share * bytes, share * bytes);
@@ -30,7 +30,7 @@ static void count_stages(const struct hb_plan *plan, int64_t pp_i, struct hb_pla
 static void count_experts(const struct hb_plan *plan, int64_t pp_i, struct hb_plan_rank *rank)
 {
     const struct hb_plan_request *r = &plan->request;
-    double others = (double)(r->shape.ep - 1), mine = (double)r->microbatches / (double)plan->data_ranks;
+    double others = (double)(r->shape.ep - 1), mine = (double)plan->mine;
     double rows = (double)(r->sequences * r->length * r->model->num_experts_per_tok);
     double bytes = ELEMENT * rows * (double)r->model->hidden_size;
     for (int s = 0; s < plan->schedule.stages; s++)
@@ -44,10 +44,10 @@ static void count_experts(const struct hb_plan *plan, int64_t pp_i, struct hb_pl
 static hb_status count_reduce(const struct hb_plan *plan, struct hb_plan_rank *rank, const struct hb_plan_unit *unit)
 {
     bool scattered = plan->request.level >= 2;
-    double nodes = (double)plan->request.microbatches / (double)plan->data_ranks;
+    double nodes = (double)plan->mine;
     if (!scattered) {
         struct hb_mesh mesh = {.data_ranks = plan->data_ranks};
-        struct hb_range own = hb_mesh_held(&mesh, plan->request.microbatches, false, 0, plan->data_ranks - 1, 1);
+        struct hb_range own = hb_mesh_held(&mesh, plan->request.microbatches, false, 0, plan->data_rank, 1);
         int64_t n = own.end - own.begin, remaining, *leaves = malloc((size_t)(n + 1) * sizeof *leaves);
         if (!leaves)
             return HB_FAIL(HB_EMEMORY, "out of memory for the nodes of a fold");

@@ -56,7 +56,7 @@ static void draw_action(const struct picture *p, int rank, int64_t i)
             "<title>%s, %.4g to %.4g%s%s</title></rect>\n",
             x, y, width, ROW, kinds[a->kind].colour, opacity, hb_action_text(a, text), t->begin, t->end,
             *p->unit ? " " : "", p->unit);
-    if (width >= 8 + 6 * (a->microbatch >= 10) + 6 * (a->microbatch >= 100))
+    if (width >= 10 + 7 * (a->microbatch >= 10) + 7 * (a->microbatch >= 100))
         fprintf(p->out, "<text x=\"%.2f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"%s\">%lld</text>\n", x + width / 2,
                 y + ROW / 2.0 + 4, opacity > 0.7 && a->kind != HB_ACTION_W ? "#ffffff" : "#000000",
                 (long long)a->microbatch);

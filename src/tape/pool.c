@@ -56,7 +56,8 @@ hb_status hb_pool_take(struct hb_pool *pool, size_t bytes, struct hb_buffer **ou
     }
     buffer->references = 1;
     buffer->next = NULL;
-    pool->in_use += (int64_t)buffer->bytes;
+    buffer->asked = bytes;
+    pool->in_use += (int64_t)bytes;
     if (pool->in_use > pool->in_use_peak)
         pool->in_use_peak = pool->in_use;
     *out = buffer;
@@ -75,7 +76,7 @@ void hb_pool_drop(struct hb_pool *pool, struct hb_buffer *buffer)
         return;
     if (pool->lender)
         pool = pool->lender;
-    pool->in_use -= (int64_t)buffer->bytes;
+    pool->in_use -= (int64_t)buffer->asked;
     if (pool->context->backend->unpooled) {
         hb_free(pool->context, buffer->data);
         free(buffer);

@@ -12,6 +12,7 @@
 struct hb_buffer {
     void *data;
     size_t bytes; /* capacity */
+    size_t asked; /* of them wanted by who has it */
     int references;
     struct hb_buffer *next; /* in the pool's free list */
 };
@@ -21,7 +22,7 @@ struct hb_pool {
     enum hb_memory_category category;
     struct hb_buffer *idle;
     struct hb_pool *lender; /* NULL, or the pool whose buffers this one hands out */
-    int64_t in_use; /* bytes handed out, and their peak: what the step really needs */
+    int64_t in_use; /* bytes asked for and not yet dropped, and their peak: what the step really needs */
     int64_t in_use_peak;
 };
 

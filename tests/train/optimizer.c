@@ -88,7 +88,7 @@ static double expected(const struct hb_optimizer_config *c, double param, bool d
 {
     double m = 0, v = 0;
     for (int s = 1; s <= steps; s++) {
-        double g = (double)gradient(s, p, i) * clipping[s], rate = hb_schedule_rate(&c->schedule, s);
+        double g = (double)gradient(s, p, i) * clipping[s], rate = hb_rate_at(&c->schedule, s);
         m = c->beta1 * m + (1 - c->beta1) * g;
         v = c->beta2 * v + (1 - c->beta2) * g * g;
         double m_hat = m / (1 - pow(c->beta1, s)), v_hat = v / (1 - pow(c->beta2, s));
@@ -115,7 +115,7 @@ static void check_adamw(const struct hb_optimizer_config *config, float scale)
         struct hb_verdict verdict = step(&b, scale);
         assert_false(verdict.skipped);
         assert_true(fabs(verdict.grad_norm - norm) <= 1e-9 * norm);
-        assert_true(verdict.learning_rate == hb_schedule_rate(&config->schedule, s));
+        assert_true(verdict.learning_rate == hb_rate_at(&config->schedule, s));
         assert_int_equal(b.optimizer.applied, s);
         rates += verdict.learning_rate;
     }
@@ -160,7 +160,7 @@ static void test_what_decays(void **state)
         config.decay = (enum hb_decay)kind;
         open_bench(&b, 3, &config, true);
         struct hb_model *model = b.tiny.model;
-        float keep = (float)(1 - hb_schedule_rate(&config.schedule, 1) * config.weight_decay);
+        float keep = (float)(1 - hb_rate_at(&config.schedule, 1) * config.weight_decay);
         fill_roots(&b, 1, 0);
         for (int64_t p = 0; p < model->param_count; p++) {
             const struct hb_param *param = model->params[p];
@@ -239,7 +239,7 @@ static void test_skip(void **state)
     fill_roots(&b, 2, 1);
     struct hb_verdict verdict = step(&b, 1);
     assert_false(verdict.skipped);
-    assert_true(verdict.learning_rate == hb_schedule_rate(&usual.schedule, 2));
+    assert_true(verdict.learning_rate == hb_rate_at(&usual.schedule, 2));
     assert_int_equal(b.optimizer.applied, 2);
     close_bench(&b);
 }
