@@ -14,10 +14,11 @@ hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context, cons
     hb_status status = cache->k && cache->v && cache->ring
                            ? HB_OK
                            : HB_FAIL(HB_EMEMORY, "out of memory for the cache's list");
+    enum hb_dtype type = hb_class_dtype(context, &config->precision, HB_CLASS_ACTIVATION);
     for (int64_t l = 0; l < L && status == HB_OK; l++) {
         int64_t ring = config->sliding_window + config->attention_sinks;
         cache->ring[l] = config->sliding_layer[l] && ring < capacity ? ring : 0;
-        cache->k[l] = hb_tensor_2d(context, NULL, hb_real_dtype(context), cache->ring[l] ? ring : capacity, width);
+        cache->k[l] = hb_tensor_2d(context, NULL, type, cache->ring[l] ? ring : capacity, width);
         cache->v[l] = cache->k[l];
         status = hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&cache->k[l]), &cache->k[l].data);
         if (status == HB_OK)

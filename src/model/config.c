@@ -278,6 +278,36 @@ static hb_status read_ours(const json_t *root, const char *path, struct hb_model
     return hb_json_bool_or(ours, path, "router_bias", false, &c->router_bias);
 }
 
+static hb_status read_precision(const json_t *root, const char *path, struct hb_precision *precision)
+{
+    const json_t *map = json_object_get(json_object_get(root, "hornbook"), "precision");
+    const char *key;
+    const json_t *value;
+    if (!map)
+        return HB_OK;
+    HB_TRY(hb_precision_preset("fp32", precision));
+    json_object_foreach((json_t *)(uintptr_t)map, key, value) {
+        if (!json_is_string(value))
+            return HB_FAIL(HB_EFORMAT, "%s: hornbook.precision.%s must be a string", path, key);
+        hb_status status = hb_precision_set(precision, key, json_string_value(value));
+        if (status != HB_OK)
+            return hb_fail_in(status, "%s: hornbook.precision", path);
+    }
+    hb_status status = hb_precision_check(precision);
+    return status == HB_OK ? HB_OK : hb_fail_in(status, "%s: hornbook.precision", path);
+}
+
+/* Models in fp32 say nothing, so that their files stay as they are. */
+static void write_precision(json_t *ours, const struct hb_precision *precision)
+{
+    if (hb_precision_is_fp32(precision))
+        return;
+    json_t *map = json_object();
+    for (int i = 0; i < HB_PRECISION_FIELDS; i++)
+        json_object_set_new(map, hb_precision_field(i), json_string(hb_precision_value(precision, i)));
+    json_object_set_new(ours, "precision", map);
+}
+
 static hb_status read_root(const json_t *root, const char *path, struct hb_model_config *c)
 {
     const char *type;
@@ -308,6 +338,7 @@ static hb_status read_root(const json_t *root, const char *path, struct hb_model
     HB_TRY(read_window(root, path, moe, c));
     if (moe)
         HB_TRY(read_experts(root, path, c));
+    HB_TRY(read_precision(root, path, &c->precision));
     return read_ours(root, path, c);
 }
 
@@ -372,6 +403,7 @@ static void add_ours(json_t *root, const struct hb_model_config *c)
         json_object_set_new(ours, "memory_slots", json_integer(c->memory_slots));
         json_object_set_new(ours, "memory_combine", json_string(hb_combine_name(c->memory_combine)));
     }
+    write_precision(ours, &c->precision);
     json_object_set_new(root, "hornbook", ours);
 }
 
@@ -400,7 +432,8 @@ hb_status hb_model_config_text(const struct hb_model_config *c, char **text)
     add_window(root, c);
     json_object_set_new(root, "bos_token_id", token_id(c->bos_token_id));
     json_object_set_new(root, "eos_token_id", token_id(c->eos_token_id));
-    json_object_set_new(root, "torch_dtype", json_string("float32"));
+    static const char *const torch[] = {"float32", "bfloat16", "float16"};
+    json_object_set_new(root, "torch_dtype", json_string(torch[c->precision.weights]));
     if (moe)
         add_experts(root, c);
     add_ours(root, c);

@@ -12,6 +12,7 @@
 
 #include "core/status.h"
 #include "tape/moe.h"
+#include "tape/precision.h"
 
 enum { HB_LAYERS_MAX = 1024 };
 
@@ -49,6 +50,8 @@ struct hb_model_config {
     double router_z_loss_coef;
     double balance_bias_rate; /* of balance `bias` */
     bool router_bias;         /* the article's gate: softmax(W x + b) */
+
+    struct hb_precision precision; /* of its tensors; of saved weights, what they were trained with */
 };
 
 /* What transformers takes for a key that is absent. */

@@ -8,10 +8,12 @@
  *   FFN: SwiGLU of three products, or the expert layer
  *
  * Source: Qwen3 (arXiv 2505.09388), Hugging Face models/qwen3_moe. Every value
- * named here is rounded once to the storage type of its class when produced:
- * a, q, k, v, the attention's output, b and the FFN's inner values are
- * activations; x and h are the residual stream. hb_var_forget marks those that
- * are cheap to make again (tape/recompute.h). */
+ * named here is rounded once to the storage type of its class when produced
+ * (tape/precision.h): a, q, k, v (q and k after the norm and after rope), the
+ * attention's output, b and the FFN's inner values are activations; the two
+ * branches' results and h are the residual stream, x' is a block's output; the
+ * rows that go to experts are dispatched, those that come back combined.
+ * hb_var_forget marks those that are cheap to make again (tape/recompute.h). */
 #include "model/model.h"
 #include "tape/recompute.h"
 
@@ -39,7 +41,7 @@ static hb_status attention(const struct hb_model *model, const struct hb_decoder
     struct hb_var *a = NULL, *raw[3] = {NULL, NULL, NULL}, *q = NULL, *k = NULL, *mixed = NULL;
     hb_status status;
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, x, d->input_norm, eps, &a));
-    HB_TRY_CLEAN(hb_tape_linears(tape, a, 3, (struct hb_param *[]){d->q, d->k, d->v}, raw));
+    HB_TRY_CLEAN(hb_tape_linears(tape, a, 3, (struct hb_param *[]){d->q, d->k, d->v}, HB_CLASS_ACTIVATION, raw));
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, raw[0], d->q_norm, eps, &q));
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, raw[1], d->k_norm, eps, &k));
     HB_TRY_CLEAN(hb_tape_rope(tape, q, D, &carry->positions));
@@ -48,7 +50,7 @@ static hb_status attention(const struct hb_model *model, const struct hb_decoder
         HB_TRY_CLEAN(through_cache(tape, &d->attention, layer, carry, q, k, raw[2], &mixed));
     else
         HB_TRY_CLEAN(hb_tape_attention(tape, &d->attention, &carry->positions, q, k, raw[2], &mixed));
-    HB_TRY_CLEAN(hb_tape_linears(tape, mixed, 1, &(struct hb_param *){d->o}, out));
+    HB_TRY_CLEAN(hb_tape_linears(tape, mixed, 1, &(struct hb_param *){d->o}, HB_CLASS_RESIDUAL, out));
 cleanup:
     hb_var_forget(tape, a);
     for (int i = 0; i < 3; i++)
@@ -63,9 +65,9 @@ static hb_status dense_ffn(const struct hb_decoder *d, struct hb_tape *tape, str
 {
     struct hb_var *gate_up[2] = {NULL, NULL}, *hidden = NULL;
     hb_status status;
-    HB_TRY_CLEAN(hb_tape_linears(tape, b, 2, (struct hb_param *[]){d->gate, d->up}, gate_up));
+    HB_TRY_CLEAN(hb_tape_linears(tape, b, 2, (struct hb_param *[]){d->gate, d->up}, HB_CLASS_ACTIVATION, gate_up));
     HB_TRY_CLEAN(hb_tape_swiglu(tape, gate_up[0], gate_up[1], &hidden));
-    HB_TRY_CLEAN(hb_tape_linears(tape, hidden, 1, &(struct hb_param *){d->down}, out));
+    HB_TRY_CLEAN(hb_tape_linears(tape, hidden, 1, &(struct hb_param *){d->down}, HB_CLASS_RESIDUAL, out));
 cleanup:
     hb_var_drop(tape, gate_up[0]);
     hb_var_drop(tape, gate_up[1]);
@@ -80,14 +82,14 @@ hb_status hb_decoder_block(const struct hb_model *model, const struct hb_block *
     struct hb_var *x = carry->residual, *mixed = NULL, *h = NULL, *b = NULL, *ffn = NULL, *y = NULL;
     hb_status status;
     HB_TRY_CLEAN(attention(model, d, block->layer, tape, carry, x, &mixed));
-    HB_TRY_CLEAN(hb_tape_add(tape, x, mixed, &h));
+    HB_TRY_CLEAN(hb_tape_add(tape, x, mixed, HB_CLASS_RESIDUAL, &h));
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, h, d->post_norm, (float)model->config.rms_norm_eps, &b));
     if (d->is_moe)
         HB_TRY_CLEAN(hb_tape_moe(tape, b, &d->moe, &carry->balance,
                                  carry->choices ? &carry->choices[d->moe.layer] : NULL, &ffn));
     else
         HB_TRY_CLEAN(dense_ffn(d, tape, b, &ffn));
-    HB_TRY_CLEAN(hb_tape_add(tape, h, ffn, &y));
+    HB_TRY_CLEAN(hb_tape_add(tape, h, ffn, HB_CLASS_BLOCK, &y));
     carry->residual = y;
     hb_var_drop(tape, x);
 cleanup:

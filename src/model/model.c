@@ -171,6 +171,7 @@ static hb_status run_block(const struct hb_model *model, const struct hb_block *
     bool again = policy->kind == HB_RECOMPUTE_FULL ||
                  (policy->kind == HB_RECOMPUTE_EVERY && block->layer % policy->every == 0);
     tape->place = (struct hb_trace_place){block->name, decoder ? block->layer : -1};
+    tape->precision = &model->config.precision;
     tape->forgetful = policy->kind == HB_RECOMPUTE_SELECTIVE;
     hb_trace_at(model->context, tape->place, "forward");
     if (!decoder || !again)

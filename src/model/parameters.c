@@ -21,7 +21,7 @@ static hb_status add_param(struct hb_model *model, const char *name, const char 
         model->params = grown;
         model->param_capacity = capacity;
     }
-    enum hb_dtype real = hb_real_dtype(model->context);
+    enum hb_dtype type = hb_class_dtype(model->context, &model->config.precision, HB_CLASS_WEIGHT);
     struct hb_param *p = calloc(1, sizeof *p);
     if (!p)
         return HB_FAIL(HB_EMEMORY, "out of memory for parameter %s", name);
@@ -34,11 +34,11 @@ static hb_status add_param(struct hb_model *model, const char *name, const char 
     p->trained = true;
     p->use_count = 1;
     if (name_after[0])
-        p->value = hb_tensor_3d(model->context, NULL, real, groups, rows, columns);
+        p->value = hb_tensor_3d(model->context, NULL, type, groups, rows, columns);
     else if (columns)
-        p->value = hb_tensor_2d(model->context, NULL, real, rows, columns);
+        p->value = hb_tensor_2d(model->context, NULL, type, rows, columns);
     else
-        p->value = hb_tensor_1d(model->context, NULL, real, rows);
+        p->value = hb_tensor_1d(model->context, NULL, type, rows);
     p->present_parts = name_after[0] ? groups : 0;
     p->shard = (struct hb_range){0, hb_param_count(p)};
     p->unit_chunks = hb_param_chunks(p);
@@ -76,11 +76,15 @@ static hb_status add_moe(struct hb_model *model, int64_t layer, struct hb_moe *m
     const struct hb_model_config *c = &model->config;
     int64_t C = c->hidden_size, E = c->num_experts, F = c->moe_intermediate_size;
     HB_TRY(add(model, layer, "mlp.gate.weight", E, C, &moe->router));
-    if (c->router_bias)
+    enum hb_dtype real = hb_real_dtype(model->context); /* of what is added to the router's logits */
+    if (c->router_bias) {
         HB_TRY(add(model, layer, "mlp.gate.bias", E, 0, &moe->router_bias));
+        moe->router_bias->value.dtype = real;
+    }
     if (c->balance == HB_BALANCE_BIAS) {
         HB_TRY(add(model, layer, "mlp.gate.e_score_correction_bias", E, 0, &moe->selection_bias));
         moe->selection_bias->trained = false;
+        moe->selection_bias->value.dtype = real;
     }
     HB_TRY(add_stack(model, layer, ".gate_proj.weight", F, C, &moe->gate));
     HB_TRY(add_stack(model, layer, ".up_proj.weight", F, C, &moe->up));
@@ -185,29 +189,36 @@ static hb_status allocate(struct hb_context *context, struct hb_tensor *t, enum 
 }
 
 /* The shape of the parameter, or of its shard where only that exists. */
-static struct hb_tensor shaped(const struct hb_param *p, bool shard)
+static struct hb_tensor shaped(const struct hb_param *p, bool shard, enum hb_dtype dtype)
 {
     struct hb_tensor t = p->value;
     t.data = NULL;
+    t.dtype = dtype;
     return shard ? hb_tensor_1d(t.home, NULL, t.dtype, p->shard.end - p->shard.begin) : t;
 }
 
 /* Only the first use of a parameter can have absent rows or experts: a tied
  * head touches every row. */
-static hb_status allocate_param(struct hb_context *context, struct hb_param *p, bool trained)
+static hb_status allocate_param(struct hb_context *context, const struct hb_precision *precision, struct hb_param *p,
+                                bool trained)
 {
+    enum hb_dtype real = hb_real_dtype(context), grad = hb_param_grad_dtype(context, precision);
     struct hb_tensor *value = p->level == 3 ? &p->kept : &p->value;
-    *value = shaped(p, p->level == 3);
+    *value = shaped(p, p->level == 3, p->value.dtype);
     HB_TRY(allocate(context, value, HB_MEMORY_PARAMETERS));
     if (!trained || !p->trained)
         return HB_OK;
-    p->m = p->v = shaped(p, p->level >= 1);
+    p->m = p->v = shaped(p, p->level >= 1, real);
     HB_TRY(allocate(context, &p->m, HB_MEMORY_OPTIMIZER));
     HB_TRY(allocate(context, &p->v, HB_MEMORY_OPTIMIZER));
     HB_TRY(hb_zero(context, p->m));
     HB_TRY(hb_zero(context, p->v));
+    if (p->value.dtype != real && !precision->no_masters) {
+        p->master = shaped(p, p->level >= 1, real);
+        HB_TRY(allocate(context, &p->master, HB_MEMORY_OPTIMIZER));
+    }
     for (int u = 0; u < p->use_count; u++) {
-        p->use[u].root = shaped(p, p->level >= 2);
+        p->use[u].root = shaped(p, p->level >= 2, grad);
         HB_TRY(allocate(context, &p->use[u].root, HB_MEMORY_GRADIENTS));
     }
     if (!p->present_parts)
@@ -219,13 +230,14 @@ static hb_status allocate_param(struct hb_context *context, struct hb_param *p, 
 hb_status hb_model_allocate_parameters(struct hb_model *model, bool trained)
 {
     for (int64_t p = 0; p < model->param_count; p++)
-        HB_TRY(allocate_param(model->context, model->params[p], trained));
+        HB_TRY(allocate_param(model->context, &model->config.precision, model->params[p], trained));
     return HB_OK;
 }
 
 static void destroy_param(struct hb_context *context, struct hb_param *p)
 {
     hb_free(context, p->level == 3 ? p->kept.data : p->value.data);
+    hb_free(context, p->master.data);
     hb_free(context, p->m.data);
     hb_free(context, p->v.data);
     for (int u = 0; u < p->use_count; u++) {

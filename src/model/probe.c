@@ -55,7 +55,7 @@ static hb_status final_norm(struct pass *pass, struct hb_tensor out)
     struct hb_tensor x = pass->carry.residual->value;
     struct hb_buffer *buffer;
     struct hb_tensor rstd;
-    HB_TRY(hb_tape_scratch(&pass->tape, x.dtype, 1, x.shape, &buffer, &rstd));
+    HB_TRY(hb_tape_scratch(&pass->tape, hb_real_dtype(pass->context), 1, x.shape, &buffer, &rstd));
     hb_status status = hb_rmsnorm_forward(
         pass->context, &(struct hb_rmsnorm_forward_args){.x = x,
                                                          .weight = model->final_norm->value,
@@ -73,13 +73,17 @@ static hb_status keep_hidden(struct pass *pass, int64_t b)
     if (!pass->probe->hidden.data || b > L)
         return HB_OK;
     struct hb_tensor out = slice(pass->probe->hidden, b);
-    return b < L ? hb_copy(pass->context, out, pass->carry.residual->value) : final_norm(pass, out);
+    if (b == L)
+        return final_norm(pass, out);
+    struct hb_cast_args widen = {.x = pass->carry.residual->value, .out = out};
+    return hb_cast(pass->context, &widen);
 }
 
 static hb_status logits_pass(struct pass *pass)
 {
     const struct hb_model *model = pass->probe->model;
     hb_tape_begin(&pass->tape, NULL, 0);
+    pass->tape.precision = &model->config.precision;
     HB_TRY(hb_carry_load(&pass->carry, &pass->batch, model->cosine, model->sine));
     pass->carry.logits = pass->probe->logits;
     hb_status status = HB_OK;

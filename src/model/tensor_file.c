@@ -48,18 +48,25 @@ hb_status hb_tensor_from_file(struct hb_context *context, const struct hb_safete
     return status;
 }
 
+enum hb_dtype hb_tensor_file_dtype(const struct hb_tensor *t)
+{
+    return t->dtype == HB_BF16 || t->dtype == HB_F16 ? t->dtype : HB_F32;
+}
+
 hb_status hb_tensor_to_file(struct hb_context *context, struct hb_tensor from,
                             struct hb_safetensors_writer *writer, const char *name)
 {
     int64_t count = hb_tensor_count(&from);
+    enum hb_dtype type = hb_tensor_file_dtype(&from);
     float *piece;
     HB_TRY(allocate_piece(count, name, &piece));
     hb_status status = HB_OK;
     for (int64_t i = 0; i < count && status == HB_OK; i += PIECE) {
         int64_t n = smaller(count - i, PIECE);
-        status = hb_copy_out_f32(context, piece, hb_tensor_rows(flat(from), i, n));
+        struct hb_tensor part = hb_tensor_rows(flat(from), i, n);
+        status = type == HB_F32 ? hb_copy_out_f32(context, piece, part) : hb_copy_out(context, piece, part);
         if (status == HB_OK)
-            status = hb_safetensors_writer_write(writer, name, piece, (size_t)n * sizeof *piece);
+            status = hb_safetensors_writer_write(writer, name, piece, (size_t)n * hb_dtype_size(type));
     }
     free(piece);
     return status;

@@ -127,6 +127,22 @@ static hb_status refuse_unknown(struct loading *l)
     return HB_OK;
 }
 
+/* Weights take what their type holds of the file's numbers, masters all of it. */
+static hb_status fill(struct hb_context *context, const struct hb_param *p, int64_t g, const struct source *source)
+{
+    HB_TRY(hb_tensor_from_file(context, &source->tensor, source->begin, hb_tensor_part(p->value, p->groups, g)));
+    if (!p->master.data)
+        return HB_OK;
+    int64_t part = hb_param_part_count(p), begin = g * part, end = begin + part;
+    struct hb_range here = p->level >= 1 ? p->shard : (struct hb_range){0, hb_param_count(p)};
+    begin = begin > here.begin ? begin : here.begin;
+    end = end < here.end ? end : here.end;
+    if (begin >= end)
+        return HB_OK;
+    return hb_tensor_from_file(context, &source->tensor, source->begin + begin - g * part,
+                               hb_param_elements(p, p->master, (struct hb_range){begin, end}));
+}
+
 /* Runs over all logical tensors: once to check, once to copy. */
 static hb_status visit(struct loading *l, bool copy)
 {
@@ -137,8 +153,7 @@ static hb_status visit(struct loading *l, bool copy)
             struct source source;
             HB_TRY(find_source(l, p, g, &source));
             if (copy)
-                HB_TRY(hb_tensor_from_file(l->model->context, &source.tensor, source.begin,
-                                           hb_tensor_part(p->value, p->groups, g)));
+                HB_TRY(fill(l->model->context, p, g, &source));
         }
     }
     return HB_OK;
@@ -179,7 +194,8 @@ static hb_status declare(const struct hb_model *model, struct hb_safetensors_wri
         for (int64_t g = 0; g < p->groups; g++) {
             char name[2 * HB_PARAM_NAME_MAX];
             HB_TRY(hb_safetensors_writer_declare(writer, hb_param_logical_name(p, g, name, sizeof name),
-                                                 HB_F32, p->value.rank - stack, p->value.shape + stack));
+                                                 hb_tensor_file_dtype(&p->value), p->value.rank - stack,
+                                                 p->value.shape + stack));
         }
     }
     return HB_OK;

@@ -22,7 +22,7 @@
  * come with lm_head.weight if it is a copy of the embedding, byte for byte. */
 HB_MUST_USE hb_status hb_model_load(struct hb_model *model, const char *folder);
 
-/* Writes config.json and model.safetensors (fp32, one tensor per expert) into a
+/* Writes config.json and model.safetensors (weights as they are stored, one tensor per expert) into a
  * folder, made if need be; each file appears wholly or not at all. `weights`,
  * the receipt of model.safetensors, may be NULL. */
 HB_MUST_USE hb_status hb_model_save(const struct hb_model *model, const char *folder,

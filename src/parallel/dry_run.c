@@ -39,9 +39,11 @@ static hb_status forward(struct dry *d)
     struct hb_batch batch = {
         .tokens = n, .ids = d->ids, .labels = d->ids, .segments = d->segments, .segment_count = d->sequences};
     hb_tape_begin(&d->tape, &d->gradients, 1);
+    d->tape.precision = &d->model->config.precision;
     HB_TRY(hb_carry_load(&d->carry, &batch, d->model->cosine, d->model->sine));
     if (d->begin > 0) /* what the stage before would send */
-        HB_TRY(hb_var_create(&d->tape, HB_F32, 2, (int64_t[]){n, d->model->config.hidden_size}, &d->carry.residual));
+        HB_TRY(hb_var_create(&d->tape, HB_CLASS_BLOCK, 2, (int64_t[]){n, d->model->config.hidden_size},
+                             &d->carry.residual));
     return hb_model_forward_blocks(d->model, &d->tape, &d->carry, d->begin, d->end);
 }
 
@@ -54,7 +56,7 @@ static hb_status receive_gradient(struct dry *d)
     if (!y)
         return HB_OK; /* the head has made its own */
     HB_TRY(hb_var_grad_buffer(&d->tape, y, &buffer, &grad));
-    HB_TRY(hb_var_contribute(&d->tape, y, buffer));
+    HB_TRY(hb_var_contribute(&d->tape, y, grad.dtype, buffer));
     hb_var_drop(&d->tape, y);
     d->carry.residual = NULL;
     return HB_OK;

@@ -20,6 +20,7 @@ static void drop_node(struct hb_gradients *gradients, struct hb_param_use *use, 
         hb_trace_forget(gradients->context, use->nodes[index].buffer->data);
     hb_pool_drop(&gradients->pool, use->nodes[index].buffer);
     hb_pool_drop(&gradients->pool, use->nodes[index].present_buffer);
+    hb_pool_drop(&gradients->pool, use->nodes[index].wide);
     use->nodes[index] = use->nodes[--use->node_count];
 }
 
@@ -76,7 +77,8 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
         return HB_FAIL(HB_EINTERNAL, "%s: leaf of microbatch %lld in a step of %lld", param->name,
                        (long long)microbatch, (long long)gradients->microbatches);
     int sibling = find_sibling(gradients, use, microbatch, microbatch + 1);
-    if (whole && !flags && sibling >= 0 && use->nodes[sibling].end == microbatch) {
+    bool rounded = use->root.dtype != hb_real_dtype(gradients->context);
+    if (whole && !flags && !rounded && sibling >= 0 && use->nodes[sibling].end == microbatch) {
         struct hb_fold_node *node = &use->nodes[sibling];
         node->end = microbatch + 1;
         *leaf = (struct hb_leaf){.out = node_tensor(use, node), .epilogue = HB_ADD, .node = sibling};
@@ -101,6 +103,12 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
         HB_TRY(hb_trace_call_it(gradients->context, node.buffer->data, "gradient of", param->name));
     *leaf = (struct hb_leaf){
         .out = node_tensor(use, &node), .epilogue = flags ? HB_ADD : HB_STORE, .node = index};
+    if (rounded) {
+        struct hb_buffer **wide = &use->nodes[index].wide;
+        leaf->out.dtype = hb_real_dtype(gradients->context);
+        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&leaf->out), wide));
+        leaf->out.data = (*wide)->data;
+    }
     if (flags) {
         leaf->present = node_present(use, &node);
         HB_TRY(hb_zero(gradients->context, leaf->present));
@@ -126,7 +134,13 @@ hb_status hb_leaf_end(struct hb_gradients *gradients, struct hb_param *param, in
                       const struct hb_leaf *leaf)
 {
     struct hb_param_use *use = &param->use[use_index];
-    int64_t begin = use->nodes[leaf->node].begin, end = use->nodes[leaf->node].end;
+    struct hb_fold_node *made = &use->nodes[leaf->node];
+    int64_t begin = made->begin, end = made->end;
+    if (made->wide) {
+        HB_TRY(hb_cast(gradients->context, &(struct hb_cast_args){.x = leaf->out, .out = node_tensor(use, made)}));
+        hb_pool_drop(&gradients->pool, made->wide);
+        made->wide = NULL;
+    }
     int sibling;
     while ((sibling = find_sibling(gradients, use, begin, end)) >= 0) {
         int self = find_node(use, begin, end);

@@ -17,7 +17,7 @@ struct hb_gradients {
 
 /* Where a leaf goes. */
 struct hb_leaf {
-    struct hb_tensor out;              /* fp32, shape of the parameter */
+    struct hb_tensor out;              /* fp32, shape of the parameter; rounded at the end if nodes are bf16 */
     struct hb_tensor present;          /* flags, data NULL: none */
     enum hb_product_epilogue epilogue; /* STORE, or ADD onto the sibling that waits there */
     int node;                          /* index in the use's list */

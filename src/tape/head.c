@@ -12,7 +12,7 @@ static hb_status head_input(struct hb_tape *tape, struct hb_entry *entry)
 {
     struct hb_buffer *dx = entry->saved[0];
     entry->saved_count = 0; /* the reference moves on */
-    return hb_var_contribute(tape, entry->in[0], dx);
+    return hb_var_contribute(tape, entry->in[0], entry->in[0]->grad_dtype, dx);
 }
 
 static const struct hb_entry_kind head_kind = {"head", head_input, NULL, NULL};
@@ -29,7 +29,7 @@ hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *
     hb_status status;
     if (rows > n)
         rows = n;
-    HB_TRY_CLEAN(hb_tape_scratch(tape, x->value.dtype, 2, (int64_t[]){rows, V}, &logits_buffer, &logits));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, hb_real_dtype(tape->context), 2, (int64_t[]){rows, V}, &logits_buffer, &logits));
     if (gradient) {
         HB_TRY_CLEAN(hb_var_grad_buffer(tape, x, &dx_buffer, &dx));
         HB_TRY_CLEAN(hb_leaf_begin(tape->gradients, weight, use, tape->microbatch, rows >= n, &leaf));

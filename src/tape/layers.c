@@ -28,7 +28,7 @@ hb_status hb_tape_embedding(struct hb_tape *tape, struct hb_param *weight, int u
                             struct hb_var **out)
 {
     struct hb_var *y;
-    HB_TRY(hb_var_create(tape, weight->value.dtype, 2, (int64_t[]){ids.shape[0], weight->value.shape[1]}, &y));
+    HB_TRY(hb_var_create(tape, HB_CLASS_BLOCK, 2, (int64_t[]){ids.shape[0], weight->value.shape[1]}, &y));
     struct hb_embedding_forward_args args = {.weight = weight->value, .ids = ids, .out = y->value};
     struct hb_entry *entry = NULL;
     hb_status status = hb_embedding_forward(tape->context, &args);
@@ -108,7 +108,7 @@ hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_para
     struct hb_entry *entry = NULL;
     struct hb_tensor rstd;
     hb_status status;
-    HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, x->value.shape, &y));
+    HB_TRY_CLEAN(hb_var_create(tape, HB_CLASS_ACTIVATION, 2, x->value.shape, &y));
     HB_TRY_CLEAN(hb_tape_scratch(tape, hb_real_dtype(tape->context), 1, &rows, &buffer, &rstd));
     struct hb_rmsnorm_forward_args args = {
         .x = hb_tensor_as_2d(x->value, rows, D),
@@ -137,11 +137,15 @@ cleanup:
 
 /* --- linears --- */
 
+/* Of several, the sum continues in fp32 and is rounded when the last one is in. */
 static hb_status linears_input(struct hb_tape *tape, struct hb_entry *entry)
 {
     struct hb_buffer *buffer;
     struct hb_tensor dx;
-    HB_TRY(hb_entry_grad_buffers(tape, entry, &buffer, &dx));
+    struct hb_var *x = entry->in[0];
+    enum hb_dtype dtype = hb_var_contribution_dtype(tape, x);
+    HB_TRY(hb_tape_scratch(tape, entry->out_count > 1 ? hb_real_dtype(tape->context) : dtype, 2, x->value.shape,
+                           &buffer, &dx));
     hb_status status = HB_OK;
     for (int i = 0; i < entry->out_count && status == HB_OK; i++) {
         struct hb_product_args args = {
@@ -153,6 +157,8 @@ static hb_status linears_input(struct hb_tape *tape, struct hb_entry *entry)
         };
         status = hb_product(tape->context, &args);
     }
+    if (status == HB_OK)
+        status = hb_tape_round(tape, dtype, &buffer, &dx);
     return hb_entry_contribute(tape, entry, &buffer, status);
 }
 
@@ -178,14 +184,14 @@ static hb_status linears_weight(struct hb_tape *tape, struct hb_entry *entry)
 static const struct hb_entry_kind linears_kind = {"linears", linears_input, linears_weight, NULL};
 
 hb_status hb_tape_linears(struct hb_tape *tape, struct hb_var *x, int count, struct hb_param *const *weight,
-                          struct hb_var **out)
+                          enum hb_class class, struct hb_var **out)
 {
     struct hb_var *y[3] = {NULL, NULL, NULL};
     struct hb_entry *entry = NULL;
     hb_status status;
     for (int i = 0; i < count; i++) {
         int64_t shape[2] = {x->value.shape[0], weight[i]->value.shape[0]};
-        HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, shape, &y[i]));
+        HB_TRY_CLEAN(hb_var_create(tape, class, 2, shape, &y[i]));
         struct hb_product_args args = {
             .form = HB_PRODUCT_NT, .a = x->value, .b = weight[i]->value, .out = y[i]->value};
         HB_TRY_CLEAN(hb_product(tape->context, &args));
@@ -208,17 +214,19 @@ cleanup:
 /* Both inputs get the same gradient: they share its memory. */
 static hb_status add_input(struct hb_tape *tape, struct hb_entry *entry)
 {
-    HB_TRY(hb_var_contribute(tape, entry->in[0], hb_buffer_share(entry->out[0]->grad_buffer)));
-    return hb_var_contribute(tape, entry->in[1], hb_buffer_share(entry->out[0]->grad_buffer));
+    const struct hb_var *y = entry->out[0];
+    HB_TRY(hb_var_contribute(tape, entry->in[0], y->grad.dtype, hb_buffer_share(y->grad_buffer)));
+    return hb_var_contribute(tape, entry->in[1], y->grad.dtype, hb_buffer_share(y->grad_buffer));
 }
 
 static const struct hb_entry_kind add_kind = {"add", add_input, NULL, NULL};
 
-hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, struct hb_var **out)
+hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, enum hb_class class,
+                      struct hb_var **out)
 {
     struct hb_var *y = NULL;
     struct hb_entry *entry;
-    HB_TRY(hb_var_create(tape, a->value.dtype, a->value.rank, a->value.shape, &y));
+    HB_TRY(hb_var_create(tape, class, a->value.rank, a->value.shape, &y));
     hb_status status =
         hb_add(tape->context, &(struct hb_add_args){.a = a->value, .b = b->value, .out = y->value});
     if (status == HB_OK)
@@ -263,7 +271,7 @@ hb_status hb_tape_swiglu(struct hb_tape *tape, struct hb_var *gate, struct hb_va
 {
     struct hb_var *y = NULL;
     struct hb_entry *entry;
-    HB_TRY(hb_var_create(tape, gate->value.dtype, gate->value.rank, gate->value.shape, &y));
+    HB_TRY(hb_var_create(tape, HB_CLASS_ACTIVATION, gate->value.rank, gate->value.shape, &y));
     hb_status status = swiglu_forward(tape, gate, up, y);
     if (status == HB_OK)
         status = hb_tape_record(tape, &swiglu_kind, 2, (struct hb_var *[]){gate, up}, 1, &y, &entry);

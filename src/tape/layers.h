@@ -1,7 +1,8 @@
 /* Ops on the tape: each function runs an op forward and, when the tape
  * records, leaves the entry that runs it backward.
  *
- * Values are [n, width], one row a token of the microbatch. `out` receives a
+ * Values are [n, width], one row a token of the microbatch, and activations
+ * unless a class is said (tape/precision.h). `out` receives a
  * variable with one reference, the caller's. Every function is for one
  * microbatch; weight gradients become leaves of tape->microbatch. */
 #ifndef HB_TAPE_LAYERS_H
@@ -18,13 +19,14 @@ HB_MUST_USE hb_status hb_tape_embedding(struct hb_tape *tape, struct hb_param *w
 HB_MUST_USE hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, float eps,
                                       struct hb_var **out);
 
-/* Sibling linear layers of one input: out[i] = x weight[i]^T, i < count <= 3.
- * dx is one product continued over them (numerics.md rule 2). */
+/* Sibling linear layers of one input: out[i] = x weight[i]^T, i < count <= 3, of
+ * this class. dx is one product continued over them (numerics.md rule 2). */
 HB_MUST_USE hb_status hb_tape_linears(struct hb_tape *tape, struct hb_var *x, int count,
-                                      struct hb_param *const *weight, struct hb_var **out);
+                                      struct hb_param *const *weight, enum hb_class class, struct hb_var **out);
 
-/* out = a + b. */
-HB_MUST_USE hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, struct hb_var **out);
+/* out = a + b, of this class. */
+HB_MUST_USE hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, enum hb_class class,
+                                  struct hb_var **out);
 
 /* out = silu(gate) * up. */
 HB_MUST_USE hb_status hb_tape_swiglu(struct hb_tape *tape, struct hb_var *gate, struct hb_var *up,

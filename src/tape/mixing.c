@@ -173,7 +173,7 @@ hb_status hb_tape_attention(struct hb_tape *tape, const struct hb_attention_laye
     struct hb_entry *entry;
     int64_t D = layer->head_width;
     hb_status status;
-    HB_TRY_CLEAN(hb_var_create(tape, q->value.dtype, 2, q->value.shape, &y));
+    HB_TRY_CLEAN(hb_var_create(tape, HB_CLASS_ACTIVATION, 2, q->value.shape, &y));
     HB_TRY_CLEAN(keep(tape, layer, &q->value, buffer, kept));
     struct hb_attention_forward_args args = {
         .q = heads(q->value, D),

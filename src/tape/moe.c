@@ -149,18 +149,23 @@ static hb_status grouped(struct hb_tape *tape, enum hb_product_form form, enum h
 
 static const struct hb_tensor none = {0};
 
+static enum hb_dtype type(const struct hb_tape *tape, enum hb_class class)
+{
+    return hb_class_dtype(tape->context, tape->precision, class);
+}
+
 static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe, struct work *work,
                          struct hb_tensor y)
 {
     struct hb_tensor *t = work->tensor;
     int64_t n = x.shape[0], C = x.shape[1], K = moe->top_k, F = moe->gate->value.shape[1];
-    HB_TRY(take(tape, work, ROWS, x.dtype, n * K, C));
+    HB_TRY(take(tape, work, ROWS, type(tape, HB_CLASS_DISPATCHED), n * K, C));
     HB_TRY(hb_dispatch_forward(
         tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]}));
-    HB_TRY(take(tape, work, GATE, x.dtype, n * K, F));
-    HB_TRY(take(tape, work, UP, x.dtype, n * K, F));
-    HB_TRY(take(tape, work, HIDDEN, x.dtype, n * K, F));
-    HB_TRY(take(tape, work, EXPERT_OUT, x.dtype, n * K, C));
+    HB_TRY(take(tape, work, GATE, type(tape, HB_CLASS_ACTIVATION), n * K, F));
+    HB_TRY(take(tape, work, UP, type(tape, HB_CLASS_ACTIVATION), n * K, F));
+    HB_TRY(take(tape, work, HIDDEN, type(tape, HB_CLASS_ACTIVATION), n * K, F));
+    HB_TRY(take(tape, work, EXPERT_OUT, type(tape, HB_CLASS_COMBINED), n * K, C));
     HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->gate->value, t[GATE], t[OFFSETS], none));
     HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->up->value, t[UP], t[OFFSETS], none));
     HB_TRY(hb_swiglu_forward(tape->context,
@@ -214,33 +219,58 @@ static hb_status remember(struct hb_tape *tape, struct hb_entry *entry, int whic
                              &(struct hb_swiglu_forward_args){.gate = t[GATE], .up = t[UP], .out = t[HIDDEN]});
 }
 
-/* Gradients of gate and up from that of the experts' output rows. Gate and up
- * are overwritten by their gradients, the expert rows by theirs. */
-static hb_status expert_gradients(struct hb_tape *tape, const struct hb_moe *moe, struct hb_tensor *t,
-                                  struct hb_tensor dy, struct hb_tensor dweight)
+/* Memory for the gradient of tensor `which`: its own, if elements have the same size. */
+static hb_status take_gradient(struct hb_tape *tape, struct hb_entry *entry, int which, enum hb_class class,
+                               struct hb_tensor *out)
 {
-    struct hb_tensor drows = t[EXPERT_OUT], dhidden;
+    enum hb_dtype dtype = hb_class_grad_dtype(tape->context, tape->precision, class);
+    struct hb_buffer *buffer;
+    *out = entry->tensor[which];
+    out->dtype = dtype;
+    if (hb_dtype_size(dtype) == hb_dtype_size(entry->tensor[which].dtype))
+        return HB_OK;
+    HB_TRY(hb_tape_scratch(tape, dtype, 2, out->shape, &buffer, out));
+    hb_entry_save(entry, buffer);
+    return HB_OK;
+}
+
+/* Gradients of gate and up from that of the experts' output rows. They take the
+ * place of gate and up in the entry, the gradient of the expert rows that of the rows. */
+static hb_status expert_gradients(struct hb_tape *tape, struct hb_entry *entry, struct hb_tensor dy,
+                                  struct hb_tensor dweight)
+{
+    const struct hb_moe *moe = entry->extra;
+    struct hb_tensor *t = entry->tensor, drows, dgate, dup, dhidden;
+    struct hb_buffer *buffer;
+    enum hb_dtype dtype = hb_class_grad_dtype(tape->context, tape->precision, HB_CLASS_ACTIVATION);
+    HB_TRY(take_gradient(tape, entry, EXPERT_OUT, HB_CLASS_COMBINED, &drows));
     HB_TRY(hb_combine_backward(tape->context, &(struct hb_combine_backward_args){.rows = t[EXPERT_OUT],
                                                                                  .row_of = t[ROW_OF],
                                                                                  .weight = t[WEIGHT],
                                                                                  .dy = dy,
                                                                                  .drows = drows,
                                                                                  .dweight = dweight}));
-    struct hb_buffer *buffer;
-    HB_TRY(hb_tape_scratch(tape, t[HIDDEN].dtype, 2, t[HIDDEN].shape, &buffer, &dhidden));
+    t[EXPERT_OUT] = drows;
+    HB_TRY(take_gradient(tape, entry, GATE, HB_CLASS_ACTIVATION, &dgate));
+    HB_TRY(take_gradient(tape, entry, UP, HB_CLASS_ACTIVATION, &dup));
+    HB_TRY(hb_tape_scratch(tape, dtype, 2, t[HIDDEN].shape, &buffer, &dhidden));
     hb_status status;
     HB_TRY_CLEAN(
         grouped(tape, HB_PRODUCT_NN, HB_STORE, drows, moe->down->value, dhidden, t[OFFSETS], none));
     HB_TRY_CLEAN(hb_swiglu_backward(tape->context, &(struct hb_swiglu_backward_args){.gate = t[GATE],
                                                                                      .up = t[UP],
                                                                                      .dout = dhidden,
-                                                                                     .dgate = t[GATE],
-                                                                                     .dup = t[UP]}));
+                                                                                     .dgate = dgate,
+                                                                                     .dup = dup}));
+    t[GATE] = dgate;
+    t[UP] = dup;
 cleanup:
     hb_pool_drop(&tape->pool, buffer);
     return status;
 }
 
+/* Sums are made in fp32 and rounded when they are finished: the gradient of the
+ * dispatched rows over gate and up, that of a token over its slots and the router. */
 static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
 {
     const struct hb_moe *moe = entry->extra;
@@ -248,21 +278,25 @@ static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
     struct hb_var *x = entry->in[0];
     struct hb_buffer *dweight_buffer = NULL, *dlogits_buffer = NULL, *drows_buffer = NULL, *dx_buffer = NULL;
     struct hb_tensor dweight, drows, dx;
+    enum hb_dtype real = hb_real_dtype(tape->context);
     hb_status status;
     HB_TRY_CLEAN(remember(tape, entry, HIDDEN));
     HB_TRY_CLEAN(hb_tape_scratch(tape, t[WEIGHT].dtype, 2, t[WEIGHT].shape, &dweight_buffer, &dweight));
-    HB_TRY_CLEAN(expert_gradients(tape, moe, t, entry->out[0]->grad, dweight));
+    HB_TRY_CLEAN(expert_gradients(tape, entry, entry->out[0]->grad, dweight));
     HB_TRY_CLEAN(hb_tape_scratch(tape, t[PROBS].dtype, 2, t[PROBS].shape, &dlogits_buffer, &t[DLOGITS]));
     HB_TRY_CLEAN(router_gradient(tape, moe, entry->carry, t, dweight, t[DLOGITS]));
 
-    HB_TRY_CLEAN(hb_tape_scratch(tape, t[ROWS].dtype, 2, t[ROWS].shape, &drows_buffer, &drows));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, real, 2, t[ROWS].shape, &drows_buffer, &drows));
     HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_STORE, t[GATE], moe->gate->value, drows, t[OFFSETS], none));
     HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_CONTINUE, t[UP], moe->up->value, drows, t[OFFSETS], none));
-    HB_TRY_CLEAN(hb_var_grad_buffer(tape, x, &dx_buffer, &dx));
+    HB_TRY_CLEAN(hb_tape_round(tape, hb_class_grad_dtype(tape->context, tape->precision, HB_CLASS_DISPATCHED),
+                               &drows_buffer, &drows));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, real, 2, x->value.shape, &dx_buffer, &dx));
     HB_TRY_CLEAN(hb_dispatch_backward(
         tape->context, &(struct hb_dispatch_backward_args){.drows = drows, .row_of = t[ROW_OF], .dx = dx}));
     HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_ADD, t[DLOGITS], moe->router->value, dx, none, none));
-    HB_TRY_CLEAN(hb_var_contribute(tape, x, hb_buffer_share(dx_buffer)));
+    HB_TRY_CLEAN(hb_tape_round(tape, hb_var_contribution_dtype(tape, x), &dx_buffer, &dx));
+    HB_TRY_CLEAN(hb_var_contribute(tape, x, dx.dtype, hb_buffer_share(dx_buffer)));
     hb_entry_save(entry, hb_buffer_share(dlogits_buffer));
 cleanup:
     hb_pool_drop(&tape->pool, dweight_buffer);
@@ -311,7 +345,7 @@ hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_mo
     struct hb_var *y = NULL;
     struct hb_entry *entry;
     hb_status status;
-    HB_TRY_CLEAN(hb_var_create(tape, x->value.dtype, 2, x->value.shape, &y));
+    HB_TRY_CLEAN(hb_var_create(tape, HB_CLASS_RESIDUAL, 2, x->value.shape, &y));
     HB_TRY_CLEAN(choose(tape, x->value, moe, balance, &work));
     HB_TRY_CLEAN(experts(tape, x->value, moe, &work, y->value));
     if (choices && choices->index.data)

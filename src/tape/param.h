@@ -21,13 +21,14 @@ struct hb_fold_node {
     int64_t begin, end;
     struct hb_buffer *buffer;         /* NULL: the sum is in the use's own root tensor (begin == 0) */
     struct hb_buffer *present_buffer; /* NULL: root_present, or no flags */
+    struct hb_buffer *wide;           /* a leaf that is made in fp32 and will be rounded; NULL: none */
 };
 
 enum { HB_FOLD_NODES_MAX = 64 };
 
 /* One place of the model that uses a parameter, with its own fold. */
 struct hb_param_use {
-    struct hb_tensor root;    /* fp32, shape of the parameter */
+    struct hb_tensor root;    /* fp32 or bf16 (param_grad), shape of the parameter */
     struct hb_tensor present; /* i32, a flag per part; data NULL: none needed */
     struct hb_fold_node nodes[HB_FOLD_NODES_MAX];
     int node_count;
@@ -54,6 +55,7 @@ struct hb_param {
     bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
     struct hb_tensor value;             /* [..] or [G, ..]; at level 3 without memory until it is gathered */
     struct hb_tensor kept;              /* level 3: the shard, flat */
+    struct hb_tensor master;            /* fp32 of 16-bit weights; data NULL: the weights are their own */
     struct hb_tensor m, v;              /* moments, fp32 */
     int64_t present_parts;              /* flags a use needs: experts of a stack, rows of an embedding, 0 */
     int use_count;

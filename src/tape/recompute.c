@@ -76,6 +76,7 @@ static hb_status alias(struct hb_tape *tape, const struct hb_var *var, struct hb
         return HB_FAIL(HB_EMEMORY, "out of memory for a variable");
     copy->value = var->value;
     copy->buffer = var->buffer ? hb_buffer_share(var->buffer) : NULL;
+    copy->grad_dtype = var->grad_dtype;
     copy->references = 1;
     tape->live_vars++;
     *out = copy;
@@ -114,7 +115,7 @@ static hb_status segment_input(struct hb_tape *tape, struct hb_entry *entry)
     tape->place = place;
     tape->with_weights = weights;
     if (status == HB_OK)
-        status = hb_var_contribute(tape, entry->in[0], hb_buffer_share(x->grad_buffer));
+        status = hb_var_contribute(tape, entry->in[0], x->grad.dtype, hb_buffer_share(x->grad_buffer));
     hb_var_drop(tape, x);
     return status;
 }

@@ -135,9 +135,28 @@ hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, c
     return HB_OK;
 }
 
-hb_status hb_var_create(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+hb_status hb_tape_round(struct hb_tape *tape, enum hb_dtype dtype, struct hb_buffer **buffer, struct hb_tensor *t)
+{
+    if (t->dtype == dtype)
+        return HB_OK;
+    struct hb_buffer *rounded;
+    struct hb_tensor out;
+    HB_TRY(hb_tape_scratch(tape, dtype, t->rank, t->shape, &rounded, &out));
+    hb_status status = hb_cast(tape->context, &(struct hb_cast_args){.x = *t, .out = out});
+    if (status != HB_OK) {
+        hb_pool_drop(&tape->pool, rounded);
+        return status;
+    }
+    hb_pool_drop(&tape->pool, *buffer);
+    *buffer = rounded;
+    *t = out;
+    return HB_OK;
+}
+
+hb_status hb_var_create(struct hb_tape *tape, enum hb_class class, int rank, const int64_t *shape,
                         struct hb_var **out)
 {
+    enum hb_dtype dtype = hb_class_dtype(tape->context, tape->precision, class);
     struct hb_var *var = calloc(1, sizeof *var);
     if (!var)
         return HB_FAIL(HB_EMEMORY, "out of memory for a variable");
@@ -147,6 +166,7 @@ hb_status hb_var_create(struct hb_tape *tape, enum hb_dtype dtype, int rank, con
         return status;
     }
     var->references = 1;
+    var->grad_dtype = hb_class_grad_dtype(tape->context, tape->precision, class);
     tape->live_vars++;
     *out = var;
     return HB_OK;
@@ -169,8 +189,10 @@ hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry_kind *kind,
     }
     struct hb_entry *e = &tape->entries[tape->entry_count++];
     *e = (struct hb_entry){.kind = kind, .place = tape->place, .in_count = in_count, .out_count = out_count};
-    for (int i = 0; i < in_count; i++)
+    for (int i = 0; i < in_count; i++) {
         e->in[i] = hb_var_share(in[i]);
+        in[i]->consumers++;
+    }
     for (int i = 0; i < out_count; i++)
         e->out[i] = hb_var_share(out[i]);
     *entry = e;
@@ -182,26 +204,33 @@ void hb_entry_save(struct hb_entry *entry, struct hb_buffer *buffer)
     entry->saved[entry->saved_count++] = buffer;
 }
 
+enum hb_dtype hb_var_contribution_dtype(const struct hb_tape *tape, const struct hb_var *var)
+{
+    return var->consumers > 1 ? hb_real_dtype(tape->context) : var->grad_dtype;
+}
+
 hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
                              struct hb_tensor *grad)
 {
-    return hb_tape_scratch(tape, var->value.dtype, var->value.rank, var->value.shape, buffer, grad);
+    return hb_tape_scratch(tape, hb_var_contribution_dtype(tape, var), var->value.rank, var->value.shape, buffer,
+                           grad);
 }
 
-/* Adds into a buffer that no other variable shares; either of the two may be. */
-static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer)
+/* The sum, rounded once, goes into a buffer that no other variable shares; either of the two may be. */
+static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct hb_tensor more, struct hb_buffer *buffer)
 {
-    struct hb_tensor mine = var->value, sum = var->value;
+    struct hb_tensor sum = more;
     struct hb_buffer *into;
-    if (buffer->references == 1)
+    size_t size = hb_dtype_size(var->grad_dtype);
+    sum.dtype = var->grad_dtype;
+    if (buffer->references == 1 && hb_dtype_size(more.dtype) == size)
         into = hb_buffer_share(buffer);
-    else if (var->grad_buffer->references == 1)
+    else if (var->grad_buffer->references == 1 && hb_dtype_size(var->grad.dtype) == size)
         into = hb_buffer_share(var->grad_buffer);
     else
-        HB_TRY(hb_pool_take(&tape->pool, hb_tensor_bytes(&mine), &into));
-    mine.data = buffer->data;
+        HB_TRY(hb_pool_take(&tape->pool, hb_tensor_bytes(&sum), &into));
     sum.data = into->data;
-    hb_status status = hb_add(tape->context, &(struct hb_add_args){.a = mine, .b = var->grad, .out = sum});
+    hb_status status = hb_add(tape->context, &(struct hb_add_args){.a = more, .b = var->grad, .out = sum});
     if (status != HB_OK) {
         hb_pool_drop(&tape->pool, into);
         return status;
@@ -212,18 +241,24 @@ static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct h
     return HB_OK;
 }
 
-hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer)
+hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, enum hb_dtype dtype, struct hb_buffer *buffer)
 {
     hb_status status = HB_OK;
+    struct hb_tensor more = var->value;
+    more.dtype = dtype;
+    more.data = buffer->data;
     if (++var->contributions > 2) {
         status = HB_FAIL(HB_EINTERNAL, "a value has more than two consumers; make them one entry of the tape");
     } else if (!var->grad_buffer) {
-        var->grad = var->value;
-        var->grad.data = buffer->data;
-        var->grad_buffer = buffer;
-        return HB_OK;
+        if (var->consumers <= 1)
+            status = hb_tape_round(tape, var->grad_dtype, &buffer, &more);
+        if (status == HB_OK) {
+            var->grad = more;
+            var->grad_buffer = buffer;
+            return HB_OK;
+        }
     } else {
-        status = add_gradient(tape, var, buffer);
+        status = add_gradient(tape, var, more, buffer);
     }
     hb_pool_drop(&tape->pool, buffer);
     return status;
@@ -248,7 +283,8 @@ hb_status hb_entry_contribute(struct hb_tape *tape, const struct hb_entry *entry
 {
     for (int i = 0; i < entry->in_count; i++) {
         if (status == HB_OK)
-            status = hb_var_contribute(tape, entry->in[i], buffer[i]);
+            status =
+                hb_var_contribute(tape, entry->in[i], hb_var_contribution_dtype(tape, entry->in[i]), buffer[i]);
         else
             hb_pool_drop(&tape->pool, buffer[i]);
     }

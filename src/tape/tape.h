@@ -8,7 +8,7 @@
  * it; an entry keeps what its backward needs, and drops it when that has run.
  *
  * Where gradients meet (numerics.md rule 2): consumers in forward program order,
- * the first starts the sum, fp32. A variable has at most two consumers, so that
+ * the first starts the sum, fp32, rounded once when it is finished. A variable has at most two consumers, so that
  * the order in which the tape meets them cannot matter: a + b is b + a. Layers
  * where more meet (q, k, v; the expert layer) are one entry, which knows its order. */
 #ifndef HB_TAPE_TAPE_H
@@ -16,6 +16,7 @@
 
 #include "ops/trace.h"
 #include "tape/gradients.h"
+#include "tape/precision.h"
 
 enum { HB_VAR_MAKERS_MAX = 2 };
 
@@ -25,6 +26,8 @@ struct hb_var {
     int references;
     struct hb_tensor grad;
     struct hb_buffer *grad_buffer; /* NULL: no contribution yet */
+    enum hb_dtype grad_dtype;      /* in which the finished gradient is stored */
+    int consumers;                 /* entries that the gradient comes from */
     int contributions;
     int64_t made_by[HB_VAR_MAKERS_MAX]; /* entries that can make the value again, in order */
     int maker_count;
@@ -74,6 +77,7 @@ struct hb_tape {
     int64_t entry_count, entry_capacity;
     int64_t live_vars;     /* for tests: must be 0 after a complete backward */
     int64_t head_elements; /* logits of the head that may exist at a time; no bit depends on it */
+    const struct hb_precision *precision; /* the model's; NULL: fp32 */
     bool forgetful;        /* values that are cheap to make again are let go (tape/recompute.h) */
     bool with_weights;     /* the backward that runs now does weights too */
     struct hb_routing *routing; /* where the expert layer leaves or finds its choices; NULL: nowhere */
@@ -97,8 +101,8 @@ HB_MUST_USE hb_status hb_tape_backward_weight(struct hb_tape *tape, int64_t begi
 
 /* --- for ops --- */
 
-/* A variable with fresh memory, one reference (the caller's). */
-HB_MUST_USE hb_status hb_var_create(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
+/* A variable with fresh memory, stored as its class is; one reference (the caller's). */
+HB_MUST_USE hb_status hb_var_create(struct hb_tape *tape, enum hb_class class, int rank, const int64_t *shape,
                                     struct hb_var **out);
 struct hb_var *hb_var_share(struct hb_var *var);
 void hb_var_drop(struct hb_tape *tape, struct hb_var *var);
@@ -111,12 +115,15 @@ HB_MUST_USE hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry
 /* Takes over a reference on `buffer` for the entry's backward. */
 void hb_entry_save(struct hb_entry *entry, struct hb_buffer *buffer);
 
-/* Memory for a gradient contribution to `var`, shaped as its value. The
- * contribution is written to it with STORE; hb_var_contribute then takes the
- * reference over, on failure too, and adds to an earlier one if there is one. */
+/* Memory for a gradient contribution to `var`, shaped as its value: fp32 if another
+ * one will be added, else of the gradient's dtype. The contribution is written to it
+ * with STORE; hb_var_contribute then takes the reference over, on failure too, adds
+ * to an earlier one if there is one, and rounds what is finished. */
+enum hb_dtype hb_var_contribution_dtype(const struct hb_tape *tape, const struct hb_var *var);
 HB_MUST_USE hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
                                          struct hb_tensor *grad);
-HB_MUST_USE hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, struct hb_buffer *buffer);
+HB_MUST_USE hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, enum hb_dtype dtype,
+                                        struct hb_buffer *buffer);
 
 /* The same for all inputs of an entry: memory for each, on failure for none;
  * then their contribution or, if `status` says that the op failed, the memory's
@@ -125,6 +132,11 @@ HB_MUST_USE hb_status hb_entry_grad_buffers(struct hb_tape *tape, const struct h
                                             struct hb_buffer **buffer, struct hb_tensor *grad);
 HB_MUST_USE hb_status hb_entry_contribute(struct hb_tape *tape, const struct hb_entry *entry,
                                           struct hb_buffer *const *buffer, hb_status status);
+
+/* A finished sum in *t, in *buffer, becomes one of `dtype`: rounded into fresh memory,
+ * unless it is of that type already. On failure both stay as they are. */
+HB_MUST_USE hb_status hb_tape_round(struct hb_tape *tape, enum hb_dtype dtype, struct hb_buffer **buffer,
+                                    struct hb_tensor *t);
 
 /* Temporary tensors of the pool. */
 HB_MUST_USE hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,

@@ -265,6 +265,7 @@ static hb_status load(const char *folder, const char *config, const char *moment
     HB_TRY(hb_model_load(model, folder));
     HB_TRY(hb_moments_load(optimizer, moments));
     optimizer->applied = read.applied;
+    optimizer->attempted = read.attempted;
     char digest[HB_DIGEST_TEXT + 1];
     HB_TRY(hb_optimizer_digest(optimizer, true, digest));
     if (strcmp(digest, read.digest) != 0)

@@ -9,18 +9,26 @@
 
 enum { NAME_SIZE = 2 * HB_PARAM_NAME_MAX + 2 };
 
-static const char kinds[] = {'m', 'v'};
+static const char kinds[] = {'m', 'v', 'w'}; /* the masters come last: not all have them */
 
 /* The flat view of a moment of a logical tensor. */
 static struct hb_tensor moment(const struct hb_optimizer *o, const struct hb_logical *l, char kind)
 {
     const struct hb_param *p = o->model->params[l->param];
-    return hb_tensor_part(kind == 'm' ? p->m : p->v, p->groups, l->group);
+    return hb_tensor_part(kind == 'm' ? p->m : kind == 'v' ? p->v : p->master, p->groups, l->group);
 }
 
 static bool is_trained(const struct hb_optimizer *o, const struct hb_logical *l)
 {
     return o->model->params[l->param]->trained;
+}
+
+/* How many of `kinds` there are of a logical tensor. */
+static size_t kinds_of(const struct hb_optimizer *o, const struct hb_logical *l)
+{
+    if (!is_trained(o, l))
+        return 0;
+    return o->model->params[l->param]->master.data ? sizeof kinds : sizeof kinds - 1;
 }
 
 static const char *moment_name(const struct hb_logical *l, char kind, char *text)
@@ -52,11 +60,11 @@ static hb_status save(const struct hb_optimizer *o, struct hb_safetensors_writer
     char name[NAME_SIZE];
     HB_TRY(declare_ranges(o, writer));
     for (int64_t i = 0; i < o->census.logical_count; i++)
-        for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->census.logical[i]); k++)
+        for (size_t k = 0; k < kinds_of(o, &o->census.logical[i]); k++)
             HB_TRY(hb_safetensors_writer_declare(writer, moment_name(&o->census.logical[i], kinds[k], name), HB_F32,
                                                  1, &o->census.logical[i].count));
     for (int64_t i = 0; i < o->census.logical_count; i++)
-        for (size_t k = 0; k < sizeof kinds && is_trained(o, &o->census.logical[i]); k++)
+        for (size_t k = 0; k < kinds_of(o, &o->census.logical[i]); k++)
             HB_TRY(hb_tensor_to_file(o->context, moment(o, &o->census.logical[i], kinds[k]), writer,
                                      moment_name(&o->census.logical[i], kinds[k], name)));
     return HB_OK;
@@ -98,7 +106,7 @@ static hb_status check_tensors(const struct hb_optimizer *o, const char *path,
         if (!is_trained(o, l))
             continue;
         HB_TRY(check_range(ranges, path, l));
-        for (size_t k = 0; k < sizeof kinds; k++) {
+        for (size_t k = 0; k < kinds_of(o, l); k++) {
             char name[NAME_SIZE];
             struct hb_safetensors_tensor t;
             HB_TRY(hb_safetensors_find(file, moment_name(l, kinds[k], name), &t));
@@ -130,7 +138,7 @@ static hb_status copy(struct hb_optimizer *o, const struct hb_safetensors *file)
 {
     for (int64_t i = 0; i < o->census.logical_count; i++) {
         const struct hb_logical *l = &o->census.logical[i];
-        for (size_t k = 0; k < sizeof kinds && is_trained(o, l); k++) {
+        for (size_t k = 0; k < kinds_of(o, l); k++) {
             char name[NAME_SIZE];
             struct hb_safetensors_tensor t;
             HB_TRY(hb_safetensors_find(file, moment_name(l, kinds[k], name), &t));

@@ -1,10 +1,11 @@
-/* The optimizer's moments in a safetensors file.
+/* The optimizer's moments and masters in a safetensors file.
  *
- * Per trained logical tensor NAME two flat fp32 tensors, `m.NAME` and `v.NAME`.
+ * Per trained logical tensor NAME two flat fp32 tensors, `m.NAME` and `v.NAME`, and
+ * where the weights have 16 bits and a master a third, `w.NAME`.
  * The text under "ranges" of __metadata__ is JSON, {"NAME": [begin, end], ...}:
  * which elements of NAME the file holds. One process holds them all; a shard
- * among several holds runs of whole chunks. The weights in fp32, which are the
- * optimizer's masters, stand in model.safetensors and are not repeated. */
+ * among several holds runs of whole chunks. Weights in fp32, which are
+ * their own masters, stand in model.safetensors and are not repeated. */
 #ifndef HB_TRAIN_MOMENTS_H
 #define HB_TRAIN_MOMENTS_H
 

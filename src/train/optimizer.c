@@ -6,6 +6,7 @@
 
 #include "core/fault.h"
 #include "core/math64.h"
+#include "core/philox.h"
 #include "core/tree.h"
 
 static hb_status allocate(struct hb_optimizer *o, enum hb_dtype dtype, int64_t n, struct hb_tensor *out)
@@ -38,6 +39,28 @@ static hb_status make_order(struct hb_optimizer *o, int64_t trained)
     return status;
 }
 
+/* The hashed names of the trained logical tensors here, in the model's order, for stochastic rounding. */
+static hb_status make_names(struct hb_optimizer *o)
+{
+    int64_t count = 0, n = 0;
+    for (int64_t p = 0; p < o->model->param_count; p++)
+        count += o->model->params[p]->trained ? o->model->params[p]->groups : 0;
+    int64_t *names = malloc((size_t)count * sizeof *names + 1);
+    if (!names)
+        return HB_FAIL(HB_EMEMORY, "out of memory for the names of parameters");
+    for (int64_t p = 0; p < o->model->param_count; p++) {
+        const struct hb_param *param = o->model->params[p];
+        char name[2 * HB_PARAM_NAME_MAX];
+        for (int64_t g = 0; param->trained && g < param->groups; g++)
+            names[n++] = (int64_t)hb_hash64_name(hb_param_logical_name(param, g, name, sizeof name));
+    }
+    hb_status status = allocate(o, HB_I64, count, &o->names);
+    if (status == HB_OK)
+        status = hb_copy_in(o->context, o->names, names);
+    free(names);
+    return status;
+}
+
 static hb_status init(struct hb_optimizer *o)
 {
     int64_t trained = 0, chunks = 0;
@@ -48,6 +71,8 @@ static hb_status init(struct hb_optimizer *o)
         chunks += hb_param_chunks(o->model->params[p]);
     HB_TRY(allocate(o, HB_F64, trained, &o->squares));
     HB_TRY(allocate(o, HB_I64, chunks, &o->chunk_hash));
+    if (o->model->config.precision.stochastic)
+        HB_TRY(make_names(o));
     HB_TRY(allocate(o, HB_I32, 1, &o->found));
     HB_TRY(allocate(o, HB_F64, 1, &o->norm));
     HB_TRY(allocate(o, hb_real_dtype(o->context), 1, &o->coef));
@@ -80,6 +105,7 @@ void hb_optimizer_release(struct hb_optimizer *o)
         return;
     hb_free(o->context, o->squares.data);
     hb_free(o->context, o->order.data);
+    hb_free(o->context, o->names.data);
     hb_free(o->context, o->sums.data);
     hb_free(o->context, o->chunk_hash.data);
     hb_free(o->context, o->found.data);
@@ -218,10 +244,18 @@ static struct hb_tensor weights_of(const struct hb_param *param)
     return param->level == 3 ? param->kept : param->value;
 }
 
+/* What takes the update and is hashed. */
+static struct hb_tensor masters_of(const struct hb_param *param)
+{
+    return param->master.data ? param->master : weights_of(param);
+}
+
 static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bool digest)
 {
     const struct hb_optimizer_config *c = &o->config;
     double s = (double)(o->applied + 1);
+    struct hb_random stream = hb_random_stream(c->seed, HB_PURPOSE_ROUND, (uint64_t)o->attempted + 1, 0);
+    int64_t first_name = 0;
     for (int64_t p = 0; p < o->model->param_count; p++) {
         struct hb_param *param = o->model->params[p];
         if (!param->trained)
@@ -239,11 +273,16 @@ static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bo
             .step_size = (float)(rate / (1 - hb_pow64(c->beta1, s))),
             .root2 = (float)sqrt(1 - hb_pow64(c->beta2, s)),
             .eps = (float)c->eps,
+            .key = (int64_t)((uint64_t)stream.key[1] << 32 | stream.key[0]),
         };
         struct hb_extent extents[HB_EXTENTS_MAX];
         int count = hb_param_extents(param, updated(param), extents);
         for (int i = 0; i < count; i++) {
-            args.param = hb_param_elements(param, weights_of(param), extents[i].range);
+            args.param = hb_param_elements(param, masters_of(param), extents[i].range);
+            if (param->master.data)
+                args.stored = hb_param_elements(param, weights_of(param), extents[i].range);
+            else if (o->names.data && args.param.dtype != hb_real_dtype(o->context))
+                args.names = hb_tensor_rows(o->names, first_name + extents[i].group, extents[i].groups);
             args.grad = hb_param_elements(param, param->use[0].root, extents[i].range);
             args.m = hb_param_elements(param, param->m, extents[i].range);
             args.v = hb_param_elements(param, param->v, extents[i].range);
@@ -252,6 +291,7 @@ static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bo
             args.chunk_hash = digest ? hashes_of(o, p, &extents[i]) : (struct hb_tensor){0};
             HB_TRY(hb_adamw(o->context, &args));
         }
+        first_name += param->groups;
         hb_fault_point(HB_FAULT_OPTIMIZER);
     }
     return HB_OK;
@@ -289,6 +329,7 @@ hb_status hb_optimizer_step(struct hb_optimizer *o, float scale, struct hb_tenso
     HB_TRY(hb_copy_out(o->context, &found, o->found));
     HB_TRY(hb_copy_out(o->context, &verdict->grad_norm, o->norm));
     verdict->skipped = found != 0;
+    o->attempted++;
     if (!verdict->skipped)
         o->applied++;
     return HB_OK;
@@ -303,7 +344,7 @@ hb_status hb_optimizer_digest(struct hb_optimizer *o, bool fresh, char text[HB_D
         for (int i = 0; i < count; i++)
             HB_TRY(hb_digest(o->context,
                              &(struct hb_digest_args){
-                                 .x = hb_param_elements(param, weights_of(param), extents[i].range),
+                                 .x = hb_param_elements(param, masters_of(param), extents[i].range),
                                  .groups = extents[i].groups,
                                  .chunk_hash = hashes_of(o, p, &extents[i])}));
     }

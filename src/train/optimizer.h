@@ -19,6 +19,7 @@ struct hb_optimizer_config {
     double weight_decay;
     enum hb_decay decay;
     double clip; /* 0: no clipping */
+    uint64_t seed; /* of stochastic rounding */
 };
 
 struct hb_optimizer {
@@ -32,7 +33,9 @@ struct hb_optimizer {
     struct hb_tensor sums;       /* several ranks: fp64, a sum per chunk of the parameters here */
     struct hb_tensor chunk_hash; /* i64, of every chunk of the parameters here */
     struct hb_tensor found, norm, coef;
-    int64_t applied; /* updates so far */
+    struct hb_tensor names; /* i64, for stochastic rounding; data NULL: none */
+    int64_t applied;        /* updates so far */
+    int64_t attempted;      /* steps so far, skipped ones among them: the number in random streams */
 };
 
 struct hb_verdict {

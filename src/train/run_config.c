@@ -25,6 +25,7 @@ static const struct hb_yaml_field fields[] = {
     INTEGER("seed", AT(seed), "1", 0, INFINITY),
     CHOICE("numerics", AT(numerics), "canonical", numerics_names),
     INTEGER("numerics_version", AT(numerics_version), "1", HB_NUMERICS_VERSION, HB_NUMERICS_VERSION + 0.5),
+    NODE("precision", AT(precision_node), "null"),
     TEXT("backend", AT(backend), "cpu"),
     INTEGER("threads", AT(threads), "0", 0, 4096),
     TEXT("init_from", AT(init_from), "null"),
@@ -145,6 +146,34 @@ static hb_status read_recompute(struct hb_run_config *c)
     return hb_yaml_fail(node, "must be none, selective, full, or a map with the one key every, as in {every: 2}");
 }
 
+/* A preset's name, or a map: what it does not say is as in its `preset`, fp32 without one. */
+static hb_status read_precision(struct hb_run_config *c)
+{
+    const struct hb_yaml_node *node = c->precision_node;
+    const char *text = "fp32";
+    hb_status status;
+    if (node && node->kind == HB_YAML_SCALAR)
+        HB_TRY(hb_yaml_string(node, &text));
+    else if (node && node->kind != HB_YAML_MAP)
+        return hb_yaml_fail(node, "must be fp32, bf16, fp16, mixed or a map");
+    if (node && node->kind == HB_YAML_MAP)
+        for (size_t i = 0; i < node->count; i++)
+            if (strcmp(node->items[i]->key, "preset") == 0)
+                HB_TRY(hb_yaml_string(node->items[i], &text));
+    status = hb_precision_preset(text, &c->precision);
+    if (status != HB_OK)
+        return hb_yaml_fail(node, "%s", hb_error());
+    for (size_t i = 0; node && node->kind == HB_YAML_MAP && i < node->count; i++) {
+        if (strcmp(node->items[i]->key, "preset") == 0)
+            continue;
+        HB_TRY(hb_yaml_string(node->items[i], &text));
+        status = hb_precision_set(&c->precision, node->items[i]->key, text);
+        if (status != HB_OK)
+            return hb_yaml_fail(node->items[i], "%s", hb_error());
+    }
+    return hb_precision_check(&c->precision) == HB_OK ? HB_OK : hb_yaml_fail(node, "%s", hb_error());
+}
+
 static hb_status load(struct hb_run_config *c, const char *const *overrides, int override_count)
 {
     for (int i = 0; i < override_count; i++)
@@ -155,6 +184,8 @@ static hb_status load(struct hb_run_config *c, const char *const *overrides, int
     c->model.memory_combine = (enum hb_attention_combine)c->model_combine;
     hb_model_config_slide_from(&c->model, c->max_window_layers);
     HB_TRY(read_shards(c));
+    HB_TRY(read_precision(c));
+    c->model.precision = c->precision;
     HB_TRY(read_dense_layers(c));
     HB_TRY(read_recompute(c));
     /* Convenient defaults where the shape leaves one answer. */
@@ -283,5 +314,6 @@ struct hb_optimizer_config hb_run_config_optimizer(const struct hb_run_config *c
         .weight_decay = c->weight_decay,
         .decay = (enum hb_decay)c->decay,
         .clip = c->clip,
+        .seed = (uint64_t)c->seed,
     };
 }

@@ -41,6 +41,8 @@ struct hb_run_config {
     int model_combine; /* enum hb_attention_combine, as bound */
     int64_t max_window_layers;
     const struct hb_yaml_node *dense_layers_node;
+    const struct hb_yaml_node *precision_node; /* a name or a map */
+    struct hb_precision precision;             /* what it says */
 
     const char *train[HB_RUN_SHARDS_MAX];
     int64_t train_count;

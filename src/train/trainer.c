@@ -27,6 +27,7 @@ static hb_status open_model_config(struct hb_trainer *t, const char *checkpoint)
         hb_status status = path ? hb_model_config_read(path, &c->model) : HB_FAIL(HB_EMEMORY, "out of memory");
         free(path);
         HB_TRY(status);
+        c->model.precision = c->precision; /* the run's, whatever those weights were trained with */
     } else if (c->model.vocab_size == 0) {
         c->model.vocab_size = vocabulary;
     }
@@ -108,6 +109,9 @@ static hb_status open_model(struct hb_trainer *t)
     if (!(backend->storage & HB_STORAGE(HB_F32)))
         return HB_FAIL(HB_EARGUMENT, "%s: backend %s cannot train: it does not hold fp32 tensors",
                        hb_yaml_place(c->doc, "backend"), c->backend);
+    if (hb_precision_storage(&c->precision) & ~backend->storage)
+        return HB_FAIL(HB_EARGUMENT, "%s: backend %s does not store all types of this precision; choose another one",
+                       hb_yaml_place(c->doc, "precision"), c->backend);
     HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, (int)c->threads, &t->context));
     HB_TRY(hb_model_create(&t->context, &c->model, c->sequence_length, true, &t->model));
     t->model->recompute = c->recompute;

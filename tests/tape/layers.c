@@ -115,7 +115,7 @@ static void close_subject(struct subject *s)
 static void make_inputs(struct subject *s, struct hb_var **in)
 {
     for (int i = 0; i < s->input_count; i++) {
-        TH_OK(hb_var_create(&s->tape, HB_F64, 2, (int64_t[]){N, s->width[i]}, &in[i]));
+        TH_OK(hb_var_create(&s->tape, HB_CLASS_ACTIVATION, 2, (int64_t[]){N, s->width[i]}, &in[i]));
         th_put(&s->context, in[i]->value, s->input[i]);
     }
 }
@@ -158,7 +158,7 @@ static void backward(struct subject *s, bool postponed, double **input_gradient)
         struct hb_tensor grad;
         TH_OK(hb_var_grad_buffer(&s->tape, out, &buffer, &grad));
         th_put(&s->context, grad, s->direction);
-        TH_OK(hb_var_contribute(&s->tape, out, buffer));
+        TH_OK(hb_var_contribute(&s->tape, out, HB_F64, buffer));
     }
     hb_var_drop(&s->tape, out);
     TH_OK(hb_tape_backward_input(&s->tape, 0, s->tape.entry_count, !postponed));
@@ -240,8 +240,8 @@ static hb_status siblings(struct subject *s, struct hb_var **in, struct hb_var *
 {
     struct hb_var *y[3], *sum, *hidden;
     struct hb_param *weights[] = {&s->param[0], &s->param[1], &s->param[2]};
-    HB_TRY(hb_tape_linears(&s->tape, in[0], 3, weights, y));
-    HB_TRY(hb_tape_add(&s->tape, y[0], y[1], &sum));
+    HB_TRY(hb_tape_linears(&s->tape, in[0], 3, weights, HB_CLASS_ACTIVATION, y));
+    HB_TRY(hb_tape_add(&s->tape, y[0], y[1], HB_CLASS_RESIDUAL, &sum));
     hb_status status = hb_tape_swiglu(&s->tape, sum, y[2], &hidden);
     hb_var_drop(&s->tape, sum);
     for (int i = 0; i < 3; i++)
@@ -283,9 +283,9 @@ static hb_status residual(struct subject *s, struct hb_var **in, struct hb_var *
 {
     struct hb_var *normed, *mixed;
     HB_TRY(hb_tape_rmsnorm(&s->tape, in[0], &s->param[0], 0.01f, &normed));
-    HB_TRY(hb_tape_add(&s->tape, normed, in[1], &mixed));
+    HB_TRY(hb_tape_add(&s->tape, normed, in[1], HB_CLASS_RESIDUAL, &mixed));
     hb_var_drop(&s->tape, normed);
-    hb_status status = hb_tape_add(&s->tape, in[0], mixed, out);
+    hb_status status = hb_tape_add(&s->tape, in[0], mixed, HB_CLASS_RESIDUAL, out);
     hb_var_drop(&s->tape, mixed);
     return status;
 }
@@ -306,11 +306,11 @@ static void test_residual(void **state)
 static hb_status residual_first(struct subject *s, struct hb_var **in, struct hb_var **out)
 {
     struct hb_var *sum = NULL, *normed = NULL;
-    hb_status status = hb_tape_add(&s->tape, in[0], in[1], &sum);
+    hb_status status = hb_tape_add(&s->tape, in[0], in[1], HB_CLASS_RESIDUAL, &sum);
     if (status == HB_OK)
         status = hb_tape_rmsnorm(&s->tape, in[0], &s->param[0], 0.01f, &normed);
     if (status == HB_OK)
-        status = hb_tape_add(&s->tape, sum, normed, out);
+        status = hb_tape_add(&s->tape, sum, normed, HB_CLASS_RESIDUAL, out);
     hb_var_drop(&s->tape, sum);
     hb_var_drop(&s->tape, normed);
     return status;
@@ -330,7 +330,7 @@ static void test_residual_first(void **state)
 
 static hb_status twice(struct subject *s, struct hb_var **in, struct hb_var **out)
 {
-    return hb_tape_add(&s->tape, in[0], in[0], out);
+    return hb_tape_add(&s->tape, in[0], in[0], HB_CLASS_RESIDUAL, out);
 }
 
 static void test_twice_the_same(void **state)
@@ -347,7 +347,7 @@ static void test_twice_the_same(void **state)
 static hb_status rope(struct subject *s, struct hb_var **in, struct hb_var **out)
 {
     HB_TRY(hb_tape_rope(&s->tape, in[0], D, &s->positions));
-    return hb_tape_add(&s->tape, in[0], in[1], out);
+    return hb_tape_add(&s->tape, in[0], in[1], HB_CLASS_RESIDUAL, out);
 }
 
 static void test_rope(void **state)
@@ -532,13 +532,13 @@ static void test_third_consumer(void **state)
     struct subject s;
     struct hb_var *x;
     open_subject(&s);
-    TH_OK(hb_var_create(&s.tape, HB_F64, 1, (int64_t[]){4}, &x));
+    TH_OK(hb_var_create(&s.tape, HB_CLASS_ACTIVATION, 1, (int64_t[]){4}, &x));
     for (int i = 0; i < 3; i++) {
         struct hb_buffer *buffer;
         struct hb_tensor grad;
         TH_OK(hb_var_grad_buffer(&s.tape, x, &buffer, &grad));
         th_put(&s.context, grad, (double[]){1, 2, 3, 4});
-        assert_int_equal(hb_var_contribute(&s.tape, x, buffer), i < 2 ? HB_OK : HB_EINTERNAL);
+        assert_int_equal(hb_var_contribute(&s.tape, x, HB_F64, buffer), i < 2 ? HB_OK : HB_EINTERNAL);
     }
     double *sum = th_doubles(&s.context, x->grad);
     assert_true(sum[0] == 2 && sum[3] == 8);
