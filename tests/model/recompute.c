@@ -64,7 +64,8 @@ static void test_same_bits(void **state)
             snprintf(label, sizeof label, "%s, policy %d, cpu", run_shapes[i].name, p);
             train(i, cpu, 2, p, &got);
             assert_same(label, &plain, &got);
-            if (!(got.peak < plain.peak))
+            /* A layer's own activations are all there when it runs backward: one layer alone saves none. */
+            if (run_shapes[i].config.num_hidden_layers > 1 && !(got.peak < plain.peak))
                 fail_msg("%s: %lld bytes of activations, without recompute %lld", label, (long long)got.peak,
                          (long long)plain.peak);
             snprintf(label, sizeof label, "%s, policy %d, ref", run_shapes[i].name, p);

@@ -5,6 +5,14 @@
     .head_dim = 10, .intermediate_size = 37, .max_position_embeddings = 1024, .rms_norm_eps = 1e-6,          \
     .rope_theta = 10000, .initializer_range = 0.15, .bos_token_id = -1, .eos_token_id = -1
 
+/* The presets of tape/precision.c, as constants. */
+#define ALL_OF(type) {type, type, type, type, HB_STORED_AS_CLASS, HB_STORED_FP32, false, false}
+#define BF16 ALL_OF(HB_STORED_BF16)
+#define FP16 ALL_OF(HB_STORED_FP16)
+#define MIXED                                                                                        \
+    {HB_STORED_FP16,     HB_STORED_FP16, HB_STORED_BF16, HB_STORED_BF16, HB_STORED_AS_CLASS,          \
+     HB_STORED_FP32, false,          false}
+
 const struct run_shape run_shapes[] = {
     {"dense", {ODD_SIZES, .num_hidden_layers = 2}},
     {"dense-tied", {ODD_SIZES, .num_hidden_layers = 1, .tie_word_embeddings = true}},
@@ -34,6 +42,22 @@ const struct run_shape run_shapes[] = {
     {"memory-gated",
      {ODD_SIZES, .num_hidden_layers = 2, .tie_word_embeddings = true, .sliding_window = 70,
       .sliding_layer = {true}, .attention_sinks = 2, .memory_slots = 66, .memory_combine = HB_GATED}},
+    {"dense-bf16", {ODD_SIZES, .num_hidden_layers = 2, .precision = BF16}},
+    {"moe-fp16-tied",
+     {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 1, .num_experts = 5, .num_experts_per_tok = 3,
+      .moe_intermediate_size = 37, .norm_topk_prob = true, .balance = HB_BALANCE_HF, .tie_word_embeddings = true,
+      .router_aux_loss_coef = 0.02, .router_bias = true, .precision = FP16}},
+    {"moe-mixed",
+     {ODD_SIZES, .num_hidden_layers = 2, .decoder_sparse_step = 2, .num_experts = 5, .num_experts_per_tok = 2,
+      .moe_intermediate_size = 21, .balance = HB_BALANCE_LAYER, .router_aux_loss_coef = 0.05,
+      .router_z_loss_coef = 0.001, .precision = MIXED}},
+    {"moe-no-masters", /* every type of storage somewhere; gradients that are not of the values' size */
+     {ODD_SIZES, .num_hidden_layers = 1, .decoder_sparse_step = 1, .num_experts = 4, .num_experts_per_tok = 2,
+      .moe_intermediate_size = 19, .balance = HB_BALANCE_BIAS, .balance_bias_rate = 0.01, .sliding_window = 3,
+      .sliding_layer = {true}, .memory_slots = 2, .memory_combine = HB_GATED,
+      .precision = {.weights = HB_STORED_BF16, .activations = HB_STORED_FP16, .residual = HB_STORED_FP32,
+                    .gradients = HB_STORED_FP32, .communication = HB_STORED_BF16, .param_grad = HB_STORED_BF16,
+                    .no_masters = true, .stochastic = true}}},
 };
 const int run_shape_count = sizeof run_shapes / sizeof run_shapes[0];
 
