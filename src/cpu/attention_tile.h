@@ -254,7 +254,8 @@ static inline void tile_copy(struct rows from, int64_t count, int64_t D, float *
                 vec_store(to + d, vec_load((const float *)row + d));
         else
             hb_widen(from.dtype, row, 0, full, to);
-        hb_widen(from.dtype, row, full, D - full, to + full);
+        if (full < D)
+            hb_widen(from.dtype, row, full, D - full, to + full);
         for (int64_t d = D; d < whole(D); d++)
             to[d] = 0.0f;
     }
