@@ -28,6 +28,7 @@ static const char usage[] =
     "  --fast            numerics: fast (OpenBLAS products)\n"
     "  --recompute WHAT  none, selective, full, or a number k: decoders 0, k, 2 k, ...\n"
     "                    (default none)\n"
+    "  --precision NAME  fp32, bf16, fp16, mixed (default fp32)\n"
     "  --no-digest       without the digest of the parameters\n"
     "  --help            this text\n";
 
@@ -56,10 +57,11 @@ static const struct subject subjects[] = {
 enum { SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
 struct request {
-    const char *model, *backend, *recompute;
+    const char *model, *backend, *recompute, *precision;
     int64_t steps, accumulate, threads;
     bool fast, no_digest;
     struct hb_recompute policy;
+    struct hb_precision storage;
 };
 
 /* Multiply-adds count 2: 6 per active weight of a product and token (the
@@ -227,7 +229,9 @@ static hb_status bench(const struct request *r, const struct subject *s)
     hb_status status;
     HB_TRY(hb_backend_find(r->backend, &backend));
     HB_TRY_CLEAN(hb_context_open(backend, r->fast ? HB_FAST : HB_CANONICAL, (int)r->threads, &context));
-    HB_TRY_CLEAN(hb_model_create(&context, &s->config, s->length, true, &model));
+    struct hb_model_config config = s->config;
+    config.precision = r->storage;
+    HB_TRY_CLEAN(hb_model_create(&context, &config, s->length, true, &model));
     model->recompute = r->policy;
     HB_TRY_CLEAN(hb_model_initialise(model, 1));
     HB_TRY_CLEAN(hb_optimizer_init(&optimizer, model, &training));
@@ -248,7 +252,8 @@ cleanup:
 
 int hb_cli_bench(int argc, char **argv)
 {
-    struct request r = {.model = "dense-small", .backend = "cpu", .recompute = "none", .steps = 5, .accumulate = 1};
+    struct request r = {.model = "dense-small", .backend = "cpu", .recompute = "none", .precision = "fp32", .steps = 5,
+                        .accumulate = 1};
     const struct hb_option options[] = {
         {"--model", HB_OPTION_TEXT, &r.model, 0, 0},
         {"--steps", HB_OPTION_INT, &r.steps, 1, 1000},
@@ -257,6 +262,7 @@ int hb_cli_bench(int argc, char **argv)
         {"--threads", HB_OPTION_INT, &r.threads, 0, 4096},
         {"--fast", HB_OPTION_FLAG, &r.fast, 0, 0},
         {"--recompute", HB_OPTION_TEXT, &r.recompute, 0, 0},
+        {"--precision", HB_OPTION_TEXT, &r.precision, 0, 0},
         {"--no-digest", HB_OPTION_FLAG, &r.no_digest, 0, 0},
     };
     int rest, code;
@@ -267,6 +273,8 @@ int hb_cli_bench(int argc, char **argv)
     if (!read_recompute(r.recompute, &r.policy))
         return hb_wrong_usage("bench", "--recompute must be none, selective, full or a number from 1, got '%s'",
                               r.recompute);
+    if (hb_precision_preset(r.precision, &r.storage) != HB_OK)
+        return hb_wrong_usage("bench", "--precision %s", hb_error());
     for (int i = 0; i < SUBJECTS; i++)
         if (strcmp(subjects[i].name, r.model) == 0)
             return hb_finish("bench", bench(&r, &subjects[i]));

@@ -143,6 +143,14 @@ static void resumes_with_the_same_bits(void **state)
     c.router_bias = true;
     c.router_z_loss_coef = 0.001;
     goes_on_as_it_was(&c, "biases");
+    static const char *const presets[] = {"bf16", "fp16", "mixed"};
+    for (int i = 0; i < 3; i++) {
+        OK(hb_precision_preset(presets[i], &c.precision));
+        goes_on_as_it_was(&c, presets[i]);
+    }
+    c.precision.no_masters = c.precision.stochastic = true;
+    c.precision.param_grad = HB_STORED_BF16;
+    goes_on_as_it_was(&c, "stochastic");
 }
 
 /* --- content --- */

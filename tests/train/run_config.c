@@ -316,6 +316,47 @@ static void test_recompute(void **state)
     assert_true(hb_run_config_is_free("training.recompute"));
 }
 
+static void test_precision(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set;
+        struct hb_precision wanted;
+    } good[] = {
+        {"precision=fp32", {.communication = HB_STORED_AS_CLASS}},
+        {"precision=bf16", {1, 1, 1, 1, HB_STORED_AS_CLASS, 0, false, false}},
+        {"precision=fp16", {2, 2, 2, 2, HB_STORED_AS_CLASS, 0, false, false}},
+        {"precision=mixed", {2, 2, 1, 1, HB_STORED_AS_CLASS, 0, false, false}},
+        {"precision={activations: bf16, communication: fp16}", {0, 1, 0, 0, 2, 0, false, false}},
+        {"precision={rounding: stochastic, masters: false, preset: bf16, param_grad: bf16}",
+         {1, 1, 1, 1, HB_STORED_AS_CLASS, 1, true, true}},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct hb_run_config c, again;
+        char *text;
+        OK(load_with(usual, &good[i].set, 1, &c));
+        for (int f = 0; f < HB_PRECISION_FIELDS; f++)
+            assert_string_equal(hb_precision_value(&c.model.precision, f), hb_precision_value(&good[i].wanted, f));
+        OK(hb_run_config_text(&c, &text));
+        OK(load_with(text, NULL, 0, &again));
+        for (int f = 0; f < HB_PRECISION_FIELDS; f++)
+            assert_string_equal(hb_precision_value(&again.precision, f), hb_precision_value(&good[i].wanted, f));
+        free(text);
+        hb_run_config_release(&c);
+        hb_run_config_release(&again);
+    }
+    refused_override("precision=fp8", "must be fp32, bf16, fp16, mixed or a map, got \"fp8\"");
+    refused_override("precision=[bf16]", "must be fp32, bf16, fp16, mixed or a map");
+    refused_override("precision={weight: bf16}", "\"weight\" is no field of precision");
+    refused_override("precision={weights: int8}", "weights must be fp32, bf16 or fp16, got \"int8\"");
+    refused_override("precision={param_grad: fp16}", "param_grad must be fp32, bf16, got \"fp16\"");
+    refused_override("precision={weights: class}", "weights must be fp32, bf16 or fp16");
+    refused_override("precision={masters: false}", "masters false needs weights in bf16 or fp16");
+    refused_override("precision={preset: bf16, rounding: stochastic}", "weights without masters");
+    refused_override("precision={preset: bf16, masters: no}", "masters must be");
+    assert_false(hb_run_config_is_free("precision"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,7 +365,7 @@ int main(void)
         cmocka_unit_test(test_missing),     cmocka_unit_test(test_impossible_shapes),
         cmocka_unit_test(test_overrides),   cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_init_from),   cmocka_unit_test(test_same),
-        cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_recompute),   cmocka_unit_test(test_precision),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
