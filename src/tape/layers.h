@@ -22,10 +22,10 @@ HB_MUST_USE hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, st
 /* Sibling linear layers of one input: out[i] = x weight[i]^T, i < count <= 3, of
  * this class. dx is one product continued over them (numerics.md rule 2). */
 HB_MUST_USE hb_status hb_tape_linears(struct hb_tape *tape, struct hb_var *x, int count,
-                                      struct hb_param *const *weight, enum hb_class class, struct hb_var **out);
+                                      struct hb_param *const *weight, enum hb_class which, struct hb_var **out);
 
 /* out = a + b, of this class. */
-HB_MUST_USE hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, enum hb_class class,
+HB_MUST_USE hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, enum hb_class which,
                                   struct hb_var **out);
 
 /* out = silu(gate) * up. */

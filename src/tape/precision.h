@@ -60,9 +60,9 @@ uint32_t hb_precision_storage(const struct hb_precision *precision);
 
 /* Types on a context (fp64 throughout on the double form of ref); NULL is fp32. */
 enum hb_dtype hb_class_dtype(const struct hb_context *context, const struct hb_precision *precision,
-                             enum hb_class class);
+                             enum hb_class which);
 enum hb_dtype hb_class_grad_dtype(const struct hb_context *context, const struct hb_precision *precision,
-                                  enum hb_class class);
+                                  enum hb_class which);
 enum hb_dtype hb_param_grad_dtype(const struct hb_context *context, const struct hb_precision *precision);
 
 #endif

@@ -102,7 +102,7 @@ HB_MUST_USE hb_status hb_tape_backward_weight(struct hb_tape *tape, int64_t begi
 /* --- for ops --- */
 
 /* A variable with fresh memory, stored as its class is; one reference (the caller's). */
-HB_MUST_USE hb_status hb_var_create(struct hb_tape *tape, enum hb_class class, int rank, const int64_t *shape,
+HB_MUST_USE hb_status hb_var_create(struct hb_tape *tape, enum hb_class which, int rank, const int64_t *shape,
                                     struct hb_var **out);
 struct hb_var *hb_var_share(struct hb_var *var);
 void hb_var_drop(struct hb_tape *tape, struct hb_var *var);
