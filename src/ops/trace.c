@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/hash.h"
 #include "core/safetensors.h"
+#include "ops/nonfinite.h"
 
 /* --- life --- */
 
@@ -101,6 +102,14 @@ hb_status hb_trace_call_it(struct hb_context *context, const void *data, const c
     return HB_OK;
 }
 
+void hb_trace_name_of(const struct hb_op_trace *trace, const void *data, char *text, size_t size)
+{
+    const struct hb_trace_name *entry = find_name(trace, data);
+    text[0] = '\0';
+    if (entry)
+        snprintf(text, size, "%s %s", entry->what, entry->name);
+}
+
 void hb_trace_forget(struct hb_context *context, const void *data)
 {
     struct hb_trace_name *entry = context->trace ? find_name(context->trace, data) : NULL;
@@ -154,9 +163,8 @@ static hb_status clear_absent(struct hb_context *context, const struct hb_tensor
     return status;
 }
 
-/* A copy on the host in the form that is hashed; free(*data). */
-static hb_status fetch(struct hb_context *context, const void *args, const struct hb_op_tensor *which,
-                       char **data)
+hb_status hb_trace_fetch(struct hb_context *context, const void *args, const struct hb_op_tensor *which,
+                         char **data)
 {
     const struct hb_tensor *t = hb_op_tensor_of(args, which), *present = NULL;
     size_t bytes = hb_tensor_bytes(t);
@@ -244,7 +252,7 @@ static hb_status side(struct hb_context *context, const struct hb_op_entry *op, 
         char shape[96], *data;
         if (!t->data || !(hb_op_use_of(args, which) & use))
             continue;
-        HB_TRY(fetch(context, args, which, &data));
+        HB_TRY(hb_trace_fetch(context, args, which, &data));
         fprintf(trace->out, "%s\"%s\": [\"%s\", \"%016" PRIx64 "\"", comma, which->name,
                 hb_tensor_describe(t, shape, sizeof shape), hb_hash64(data, hb_tensor_bytes(t)));
         const struct hb_trace_name *name = find_name(trace, t->data);
@@ -274,6 +282,8 @@ static void numbers(FILE *out, const struct hb_op_entry *op, const void *args)
 hb_status hb_trace_before(struct hb_context *context, const char *op, const void *args)
 {
     struct hb_op_trace *trace = context->trace;
+    if (trace->seek)
+        return hb_nonfinite_look(context, op, args, HB_READS);
     drop_values(trace);
     fprintf(trace->out, "{\"step\": %" PRId64 ", \"call\": %" PRId64, trace->step, trace->call);
     if (trace->microbatch >= 0)
@@ -289,6 +299,8 @@ hb_status hb_trace_before(struct hb_context *context, const char *op, const void
 hb_status hb_trace_after(struct hb_context *context, const char *op, const void *args)
 {
     struct hb_op_trace *trace = context->trace;
+    if (trace->seek)
+        return hb_nonfinite_look(context, op, args, HB_WRITES);
     hb_status status = side(context, hb_op_find(op), args, HB_WRITES);
     fputs("}\n", trace->out);
     if (status == HB_OK && keeps_values(trace))

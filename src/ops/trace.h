@@ -39,7 +39,10 @@ struct hb_trace_name {
 
 enum { HB_TRACE_VALUES_MAX = 32 };
 
+struct hb_nonfinite;
+
 struct hb_op_trace {
+    struct hb_nonfinite *seek; /* not NULL: nothing is written, but this is looked for (ops/nonfinite.h) */
     FILE *out;
     char path[4096];
     /* the next call's place */
@@ -89,6 +92,13 @@ static inline void hb_trace_at(struct hb_context *context, struct hb_trace_place
 HB_MUST_USE hb_status hb_trace_call_it(struct hb_context *context, const void *data, const char *what,
                                        const char *name);
 void hb_trace_forget(struct hb_context *context, const void *data);
+
+/* "weights of lm_head.weight", "" for memory without a name. */
+void hb_trace_name_of(const struct hb_op_trace *trace, const void *data, char *text, size_t size);
+
+/* A copy of an argument on the host in the form that is hashed; free(*data). */
+HB_MUST_USE hb_status hb_trace_fetch(struct hb_context *context, const void *args, const struct hb_op_tensor *which,
+                                     char **data);
 
 /* Around a call; only with a trace. */
 HB_MUST_USE hb_status hb_trace_before(struct hb_context *context, const char *op, const void *args);

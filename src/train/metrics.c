@@ -88,7 +88,8 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
     number(out, "grad_norm", r->verdict.grad_norm);
     number(out, "lr", r->verdict.learning_rate);
     number(out, "loss_scale", line->loss_scale);
-    fprintf(out, ", \"skipped\": %s", r->verdict.skipped ? "true" : "false");
+    fprintf(out, ", \"skipped\": %s, \"nonfinite\": %s", r->verdict.skipped ? "true" : "false",
+            r->verdict.nonfinite ? "true" : "false");
     number(out, "tokens_per_second", line->tokens_per_second);
     fprintf(out, ", \"activation_bytes\": %lld", (long long)r->activation_bytes);
     if (line->evaluated)
@@ -100,13 +101,14 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
         return HB_FAIL(HB_EIO, "%s: cannot be written; is the disk full?", metrics->path);
     if (!metrics->tensorboard)
         return HB_OK;
-    struct hb_scalar scalars[8] = {
+    struct hb_scalar scalars[9] = {
         {"train/loss", r->loss},
         {"train/grad_norm", r->verdict.grad_norm},
         {"train/learning_rate", r->verdict.learning_rate},
         {"train/tokens_per_second", line->tokens_per_second},
+        {"train/loss_scale", line->loss_scale},
     };
-    int count = 4;
+    int count = 5;
     if (moe) {
         scalars[count++] = (struct hb_scalar){"router/aux_loss", r->aux};
         scalars[count++] = (struct hb_scalar){"router/experts_used", line->experts_used};

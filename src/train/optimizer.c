@@ -316,19 +316,41 @@ static hb_status move_selection_bias(struct hb_optimizer *o, struct hb_tensor co
     return HB_OK;
 }
 
+static hb_status read_verdict(struct hb_optimizer *o, struct hb_verdict *verdict)
+{
+    int32_t found;
+    HB_TRY(hb_copy_out(o->context, &found, o->found));
+    HB_TRY(hb_copy_out(o->context, &verdict->grad_norm, o->norm));
+    verdict->skipped = verdict->nonfinite = found != 0;
+    return HB_OK;
+}
+
+/* The host's word on the update, before it. */
+static hb_status overrule(struct hb_optimizer *o, struct hb_verdict *verdict)
+{
+    HB_TRY(read_verdict(o, verdict));
+    if (verdict->nonfinite)
+        verdict->skipped = !o->unguarded;
+    else if (o->veto)
+        verdict->skipped = o->veto(o->veto_context, verdict->grad_norm);
+    int32_t found = verdict->skipped;
+    return hb_copy_in(o->context, o->found, &found);
+}
+
 hb_status hb_optimizer_step(struct hb_optimizer *o, float scale, struct hb_tensor counts, bool digest,
                             struct hb_verdict *verdict)
 {
     float inv_scale = 1 / scale;
-    int32_t found;
     verdict->learning_rate = hb_rate_at(&o->config.schedule, o->applied + 1);
     HB_TRY(judge(o, inv_scale));
+    bool early = o->unguarded || o->veto; /* otherwise the host waits for nothing */
+    if (early)
+        HB_TRY(overrule(o, verdict));
     HB_TRY(update(o, verdict->learning_rate, inv_scale, digest));
     if (counts.data)
         HB_TRY(move_selection_bias(o, counts));
-    HB_TRY(hb_copy_out(o->context, &found, o->found));
-    HB_TRY(hb_copy_out(o->context, &verdict->grad_norm, o->norm));
-    verdict->skipped = found != 0;
+    if (!early)
+        HB_TRY(read_verdict(o, verdict));
     o->attempted++;
     if (!verdict->skipped)
         o->applied++;

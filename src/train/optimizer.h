@@ -36,10 +36,15 @@ struct hb_optimizer {
     struct hb_tensor names; /* i64, for stochastic rounding; data NULL: none */
     int64_t applied;        /* updates so far */
     int64_t attempted;      /* steps so far, skipped ones among them: the number in random streams */
+    bool unguarded;  /* an update is applied even if it is not finite */
+    /* NULL, or asked before a finite update is applied: true skips it. */
+    bool (*veto)(void *context, double grad_norm);
+    void *veto_context;
 };
 
 struct hb_verdict {
-    bool skipped; /* a gradient was not finite: nothing changed */
+    bool skipped;   /* nothing changed, because of nonfinite or a veto */
+    bool nonfinite; /* a gradient was not finite */
     double grad_norm; /* before clipping, unscaled */
     double learning_rate;
 };

@@ -56,6 +56,10 @@ static const struct hb_yaml_field fields[] = {
     INTEGER("training.keep_checkpoints", AT(keep_checkpoints), "2", 1, 1e6),
     FLAG("training.tensorboard", AT(tensorboard), "true"),
     NODE("training.recompute", AT(recompute_node), "null"),
+    NODE("training.loss_scale", AT(loss_scale_node), "null"),
+    INTEGER("training.stop_after_skips", AT(stop_after_skips), "50", 0, 1e9),
+    NODE("training.spikes", AT(spikes_node), "null"),
+    NODE("faults", AT(faults_node), "null"),
 
     INTEGER("model.vocab_size", MODEL(vocab_size), "0", 0, 1 << 28),
     INTEGER("model.hidden_size", MODEL(hidden_size), "0", 0, 1 << 24),
@@ -124,28 +128,6 @@ static hb_status read_dense_layers(struct hb_run_config *c)
     return HB_OK;
 }
 
-/* "none", "selective", "full", or the map {every: k}; absent: none. */
-static hb_status read_recompute(struct hb_run_config *c)
-{
-    static const char *const words[] = {
-        [HB_RECOMPUTE_NONE] = "none", [HB_RECOMPUTE_SELECTIVE] = "selective", [HB_RECOMPUTE_FULL] = "full"};
-    const struct hb_yaml_node *node = c->recompute_node;
-    if (!node)
-        return HB_OK;
-    const struct hb_yaml_node *every = hb_yaml_child(node, "every");
-    if (node->kind == HB_YAML_MAP && every && node->count == 1) {
-        c->recompute.kind = HB_RECOMPUTE_EVERY;
-        HB_TRY(hb_yaml_int(every, &c->recompute.every));
-        return c->recompute.every >= 1 ? HB_OK : hb_yaml_fail(every, "must be at least 1, got %s", every->text);
-    }
-    for (size_t i = 0; node->kind == HB_YAML_SCALAR && i < sizeof words / sizeof words[0]; i++)
-        if (words[i] && strcmp(node->text, words[i]) == 0) {
-            c->recompute.kind = (enum hb_recompute_kind)i;
-            return HB_OK;
-        }
-    return hb_yaml_fail(node, "must be none, selective, full, or a map with the one key every, as in {every: 2}");
-}
-
 /* A preset's name, or a map: what it does not say is as in its `preset`, fp32 without one. */
 static hb_status read_precision(struct hb_run_config *c)
 {
@@ -187,7 +169,10 @@ static hb_status load(struct hb_run_config *c, const char *const *overrides, int
     HB_TRY(read_precision(c));
     c->model.precision = c->precision;
     HB_TRY(read_dense_layers(c));
-    HB_TRY(read_recompute(c));
+    HB_TRY(hb_recompute_read(c->recompute_node, &c->recompute));
+    HB_TRY(hb_loss_scale_read(c->loss_scale_node, &c->loss_scale));
+    HB_TRY(hb_spikes_read(c->spikes_node, &c->spikes));
+    HB_TRY(hb_faults_read(c->faults_node, c->faults, &c->fault_count));
     /* Convenient defaults where the shape leaves one answer. */
     if (c->model.num_key_value_heads == 0)
         c->model.num_key_value_heads = c->model.num_attention_heads;
@@ -241,7 +226,7 @@ hb_status hb_run_config_text(const struct hb_run_config *config, char **text)
 static const char *const free_keys[] = {
     "run_folder", "backend", "threads", "data.held_out", "training.digest_every", "training.evaluate_every",
     "training.evaluate_samples", "training.checkpoint_every", "training.keep_checkpoints", "training.tensorboard",
-    "training.recompute",
+    "training.recompute", "training.stop_after_skips",
 };
 
 bool hb_run_config_is_free(const char *key)

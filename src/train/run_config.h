@@ -5,7 +5,9 @@
 
 #include "core/yaml.h"
 #include "model/model.h"
+#include "train/faults.h"
 #include "train/optimizer.h"
+#include "train/run_rules.h"
 
 enum { HB_RUN_SHARDS_MAX = 64 };
 
@@ -33,8 +35,13 @@ struct hb_run_config {
     int64_t digest_every, evaluate_every, evaluate_samples, checkpoint_every, keep_checkpoints;
     bool tensorboard;
 
-    const struct hb_yaml_node *recompute_node;
+    const struct hb_yaml_node *recompute_node, *loss_scale_node, *spikes_node, *faults_node;
     struct hb_recompute recompute;
+    struct hb_scaler_rule loss_scale;
+    int64_t stop_after_skips; /* 0: never */
+    struct hb_spike_rule spikes;
+    struct hb_fault faults[HB_FAULTS_MAX];
+    int64_t fault_count;
 
     struct hb_model_config model;
     int model_balance; /* enum hb_balance_kind, as bound */

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "core/hash.h"
+#include "train/spikes.h"
 
 struct hb_run_state {
     uint64_t seed;
@@ -12,7 +13,11 @@ struct hb_run_state {
     int64_t applied;   /* updates so far: as optimizer->applied */
     int64_t samples;   /* global number of the next sample */
     int64_t tokens;    /* trained on so far */
-    double scale;      /* loss scale of the next step */
+    /* of the loss scaler (train/scaler.h), for the next step */
+    double scale;
+    int64_t scaler_clean, scaler_patience;
+    int64_t skips; /* steps in a row, up to the last one, whose update was skipped or not finite */
+    struct hb_spike_window spike_loss, spike_grad_norm; /* train/spikes.h */
     char digest[HB_DIGEST_TEXT + 1];
 };
 

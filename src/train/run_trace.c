@@ -11,17 +11,17 @@ static void param_name(const struct hb_param *p, char *text, size_t size)
     snprintf(text, size, p->name_after[0] ? "%s*%s" : "%s%s", p->name, p->name_after);
 }
 
-static hb_status name_memory(struct hb_run_trace *t, const struct hb_model *model)
+hb_status hb_run_trace_names(const struct hb_model *model)
 {
     for (int64_t i = 0; i < model->param_count; i++) {
         const struct hb_param *p = model->params[i];
         char name[2 * HB_PARAM_NAME_MAX];
         param_name(p, name, sizeof name);
-        HB_TRY(hb_trace_call_it(t->context, p->value.data, "weights of", name));
-        HB_TRY(hb_trace_call_it(t->context, p->m.data, "first moment of", name));
-        HB_TRY(hb_trace_call_it(t->context, p->v.data, "second moment of", name));
+        HB_TRY(hb_trace_call_it(model->context, p->value.data, "weights of", name));
+        HB_TRY(hb_trace_call_it(model->context, p->m.data, "first moment of", name));
+        HB_TRY(hb_trace_call_it(model->context, p->v.data, "second moment of", name));
         for (int u = 0; u < p->use_count; u++)
-            HB_TRY(hb_trace_call_it(t->context, p->use[u].root.data, "gradient of", name));
+            HB_TRY(hb_trace_call_it(model->context, p->use[u].root.data, "gradient of", name));
     }
     return HB_OK;
 }
@@ -53,7 +53,7 @@ hb_status hb_run_trace_create(const char *run_folder, int64_t keep_steps,
         t->trace.values_step = request->values_step;
         t->trace.values_call = request->values_call;
         t->context->trace = &t->trace;
-        status = name_memory(t, model);
+        status = hb_run_trace_names(model);
         t->context->trace = NULL;
     }
     if (status != HB_OK) {

@@ -20,6 +20,9 @@ struct hb_run_trace {
     struct hb_op_trace trace;
 };
 
+/* Gives the model's memory its names in the trace of its context. */
+HB_MUST_USE hb_status hb_run_trace_names(const struct hb_model *model);
+
 /* Opens RUN/trace.jsonl for appending; lines after step `keep_steps` are removed
  * first. The model's memory gets its names. */
 HB_MUST_USE hb_status hb_run_trace_create(const char *run_folder, int64_t keep_steps,

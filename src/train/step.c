@@ -34,7 +34,7 @@ hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, st
                           int64_t microbatches, int64_t tokens)
 {
     *stepper = (struct hb_stepper){
-        .context = model->context, .model = model, .optimizer = optimizer, .microbatches = microbatches};
+        .context = model->context, .model = model, .optimizer = optimizer, .microbatches = microbatches, .loss_gain = 1};
     hb_tape_init(&stepper->tape, model->context);
     hb_gradients_init(&stepper->gradients, model->context);
     hb_status status = init(stepper, tokens);
@@ -135,6 +135,12 @@ static void count_batches(const struct hb_batch *batches, int64_t M, int64_t *to
     }
 }
 
+static bool is_spike(void *context, double grad_norm)
+{
+    struct hb_stepper *s = context;
+    return hb_spikes_judge(s->spikes, s->loss_seen, grad_norm);
+}
+
 hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, float scale, bool digest,
                   struct hb_step_report *report)
 {
@@ -149,7 +155,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
         return HB_FAIL(HB_EARGUMENT, "the step has no label: every one of its %lld tokens is ignored; check the data",
                        (long long)report->tokens);
     /* Rule 17: factors are made in fp64 and rounded once. */
-    s->carry.loss_factor = (float)((double)scale / (double)report->labels);
+    s->carry.loss_factor = (float)((double)scale * (double)s->loss_gain / (double)report->labels);
     bool aux = config->balance == HB_BALANCE_HF || config->balance == HB_BALANCE_LAYER;
     s->carry.balance.aux_factor = aux ? (float)((double)scale * config->router_aux_loss_coef / (double)M) : 0;
     s->carry.balance.z_factor = (float)((double)scale * config->router_z_loss_coef / (double)M);
@@ -170,8 +176,11 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     hb_fault_point(HB_FAULT_FOLD);
     HB_TRY(hb_gradients_close(&s->gradients, model->params, model->param_count));
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
-    HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));
     HB_TRY(report_losses(s, batches, M, report));
+    s->loss_seen = report->loss;
+    s->optimizer->veto = s->spikes ? is_spike : NULL;
+    s->optimizer->veto_context = s;
+    HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));
     /* A skipped update made no hashes: take them from the parameters. */
     return digest ? hb_optimizer_digest(s->optimizer, report->verdict.skipped, report->digest) : HB_OK;
 }

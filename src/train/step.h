@@ -7,6 +7,7 @@
 #define HB_TRAIN_STEP_H
 
 #include "train/optimizer.h"
+#include "train/spikes.h"
 
 struct hb_stepper {
     struct hb_context *context;
@@ -21,6 +22,9 @@ struct hb_stepper {
     struct hb_tensor z;        /* fp64 [M, L]: sum of squared lse */
     struct hb_tensor counts;   /* i64 [L, E] of the step */
     int64_t *counts_host;      /* [L * E] of the last step */
+    float loss_gain;           /* the losses of a step are multiplied by it: 1 but for a planned fault */
+    struct hb_spikes *spikes;  /* NULL, or the judge of finite steps */
+    double loss_seen;          /* of the step that runs, for the judge */
 };
 
 struct hb_step_report {

@@ -12,8 +12,10 @@
 #include "data/manifest.h"
 #include "model/weights.h"
 #include "ops/clock.h"
+#include "ops/nonfinite.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/literal.h"
 
 /* --- opening --- */
 
@@ -117,7 +119,13 @@ static hb_status open_model(struct hb_trainer *t)
     t->model->recompute = c->recompute;
     struct hb_optimizer_config optimizer = hb_run_config_optimizer(c);
     HB_TRY(hb_optimizer_init(&t->optimizer, t->model, &optimizer));
-    return hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length);
+    HB_TRY(hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length));
+    hb_scaler_init(&t->scaler, &c->loss_scale);
+    t->optimizer.unguarded = !c->loss_scale.skip;
+    t->spikes.rule = c->spikes;
+    t->stepper.spikes = c->spikes.window ? &t->spikes : NULL;
+    t->faults = (struct hb_faults){.list = c->faults, .count = c->fault_count};
+    return HB_OK;
 }
 
 /* --- the run folder --- */
@@ -159,6 +167,12 @@ static hb_status start_weights(struct hb_trainer *t, const char *checkpoint)
     HB_TRY(hb_checkpoint_load(checkpoint, t->model, &t->optimizer, &state));
     t->attempted = state.attempted;
     t->tokens = state.tokens;
+    t->scaler.scale = state.scale;
+    t->scaler.clean = state.scaler_clean;
+    t->scaler.patience = state.scaler_patience;
+    t->skips = state.skips;
+    t->spikes.loss = state.spike_loss;
+    t->spikes.grad_norm = state.spike_grad_norm;
     t->resumed_from = t->saved_at = state.attempted;
     return HB_OK;
 }
@@ -277,7 +291,12 @@ static hb_status save(struct hb_trainer *t)
         .attempted = t->attempted,
         .samples = t->attempted * c->accumulate * c->microbatch,
         .tokens = t->tokens,
-        .scale = 1,
+        .scale = t->scaler.scale,
+        .scaler_clean = t->scaler.clean,
+        .scaler_patience = t->scaler.patience,
+        .skips = t->skips,
+        .spike_loss = t->spikes.loss,
+        .spike_grad_norm = t->spikes.grad_norm,
     };
     HB_TRY(hb_checkpoint_save(t->config->run_folder, t->model, &t->optimizer, &state, t->config->tokenizer,
                               (int)t->config->keep_checkpoints));
@@ -290,6 +309,54 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
+/* Runs the step that was just run once more and looks at every tensor: why must
+ * the run end? Only after a skipped step, or in a run that is lost anyway. */
+static hb_status diagnose(struct hb_trainer *t, float scale)
+{
+    const struct hb_run_config *c = t->config;
+    struct hb_nonfinite found = {0};
+    struct hb_op_trace trace = {.seek = &found, .microbatch = -1};
+    struct hb_step_report ignored;
+    char text[512];
+    t->context.trace = &trace;
+    hb_status status = hb_run_trace_names(t->model);
+    if (status == HB_OK)
+        status = hb_step(&t->stepper, t->batches.batch, c->accumulate, scale, false, &ignored);
+    t->context.trace = NULL;
+    hb_trace_close(&trace);
+    HB_TRY(status);
+    hb_nonfinite_describe(&found, text, sizeof text);
+    return HB_FAIL(HB_ENONFINITE,
+                   "%lld steps in a row were not applied (training.stop_after_skips); the first tensor that is not finite in "
+                   "this one: %s; the loss scale was %g, earlier checkpoints are whole",
+                   (long long)t->skips, text, (double)scale);
+}
+
+/* The step itself, with what was planned to go wrong in it, and the scaler's answer. */
+static hb_status step(struct hb_trainer *t, struct hb_step_report *report)
+{
+    const struct hb_run_config *c = t->config;
+    bool digest = due(t->attempted + 1, c->digest_every);
+    bool literal = c->loss_scale.preset == HB_SCALER_ARTICLE_LITERAL;
+    float scale = (float)t->scaler.scale;
+    HB_TRY(hb_scaler_usable(&t->scaler));
+    HB_TRY(hb_faults_begin(&t->faults, t->attempted + 1, &t->batches, &t->stepper));
+    hb_run_trace_begin(t->trace, t->attempted + 1);
+    bool later = t->faults.poisoned.data; /* the digest is that of the weights without the fault */
+    HB_TRY((literal ? hb_step_literal : hb_step)(&t->stepper, t->batches.batch, c->accumulate, scale, digest && !later,
+                                                 report));
+    HB_TRY(hb_run_trace_end(t->trace));
+    t->skips = report->verdict.skipped || report->verdict.nonfinite ? t->skips + 1 : 0;
+    if (c->stop_after_skips && t->skips >= c->stop_after_skips)
+        return diagnose(t, scale);
+    if (hb_scaler_update(&t->scaler, report->verdict.nonfinite) == HB_SCALER_STOP) {
+        (void)diagnose(t, scale);
+        return hb_fail_in(HB_ENONFINITE, "the loss scale is at its minimum and cannot fall");
+    }
+    HB_TRY(hb_faults_end(&t->faults, &t->stepper));
+    return digest && later ? hb_optimizer_digest(&t->optimizer, true, report->digest) : HB_OK;
+}
+
 /* One step with everything that belongs to it; `seconds` is the step's own time. */
 static hb_status advance(struct hb_trainer *t, double *seconds)
 {
@@ -298,9 +365,8 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     double start = hb_clock_now();
     HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted));
     hb_fault_step(t->attempted + 1);
-    hb_run_trace_begin(t->trace, t->attempted + 1);
-    HB_TRY(hb_step(&t->stepper, t->batches.batch, c->accumulate, 1, due(t->attempted + 1, c->digest_every), &report));
-    HB_TRY(hb_run_trace_end(t->trace));
+    double scale = t->scaler.scale;
+    HB_TRY(step(t, &report));
     *seconds = hb_clock_now() - start;
     t->attempted++;
     t->tokens += report.tokens;
@@ -317,15 +383,17 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
         .step = t->attempted,
         .tokens = t->tokens,
         .report = &report,
-        .loss_scale = 1,
+        .loss_scale = scale,
         .tokens_per_second = (double)report.tokens / *seconds,
         .evaluated = evaluated,
         .held_out_loss = t->held_out_loss,
         .experts_used = experts_used(&t->stepper),
     };
     HB_TRY(hb_metrics_write(&t->metrics, &line));
-    if (report.verdict.skipped)
-        hb_log(HB_LOG_WARNING, "step %lld: a gradient is not finite; the update was skipped", (long long)t->attempted);
+    if (report.verdict.skipped || report.verdict.nonfinite)
+        hb_log(HB_LOG_WARNING, "step %lld: %s; the update was %s", (long long)t->attempted,
+               report.verdict.nonfinite ? "a gradient is not finite" : "loss or gradient norm is a spike",
+               report.verdict.skipped ? "skipped" : "applied all the same");
     return last || due(t->attempted, c->checkpoint_every) ? save(t) : HB_OK;
 }
 

@@ -31,6 +31,10 @@ struct hb_trainer {
     struct hb_optimizer optimizer;
     struct hb_stepper stepper;
     struct hb_batches batches;
+    struct hb_scaler scaler;
+    struct hb_spikes spikes; /* off without a rule */
+    struct hb_faults faults;
+    int64_t skips; /* steps in a row, up to the last one, whose update was skipped or not finite */
     struct hb_metrics metrics;
     struct hb_run_trace *trace; /* NULL: none */
     int64_t attempted, tokens; /* steps and tokens so far */

@@ -10,58 +10,21 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/scratch.h"
-#include "data/bpe_train.h"
-#include "data/shard.h"
+#include "train/small_data.h"
 
-enum { STEPS = 6, VOCABULARY = 257, END = 256 };
+enum { STEPS = 6, VOCABULARY = SMALL_VOCABULARY };
 
-/* --- data: a tokenizer of 256 bytes and end-of-text, and two shards --- */
-
-static hb_status no_text(void *context, const unsigned char **text, size_t *n, bool *end)
-{
-    (void)context;
-    *text = (const unsigned char *)"";
-    *n = 0;
-    *end = true;
-    return HB_OK;
-}
-
-static void make_tokenizer(const char *name, const char *end_of_text)
-{
-    struct hb_bpe_texts texts = {.next = no_text};
-    struct hb_bpe_train_report report;
-    OK(hb_bpe_train(&texts, VOCABULARY, &end_of_text, 1, scratch(name), &report));
-    assert_int_equal(report.vocabulary, VOCABULARY);
-}
-
-static void make_shard(const char *name, uint32_t seed, int documents)
-{
-    struct hb_shard_writer *writer;
-    OK(hb_shard_writer_create(scratch(name), VOCABULARY, &writer));
-    for (int d = 0; d < documents; d++) {
-        int32_t ids[40];
-        int n = 5 + d * 11 % 34;
-        for (int i = 0; i < n; i++) {
-            seed = seed * 1664525 + 1013904223;
-            ids[i] = (int32_t)((seed >> 20) % 64 + 32);
-        }
-        ids[n] = END;
-        OK(hb_shard_writer_add(writer, ids, n + 1));
-    }
-    OK(hb_shard_writer_finish(writer));
-    OK(hb_shard_writer_commit(writer));
-    hb_shard_writer_destroy(writer);
-}
+/* --- data: two shards --- */
 
 static int setup(void **state)
 {
     hb_log_set_level(HB_LOG_ERROR);
     if (scratch_setup(state) != 0)
         return -1;
-    make_tokenizer("tok", "<|endoftext|>");
-    make_tokenizer("tok-without-end", "<|other|>");
-    make_shard("train", 1, 30);
-    make_shard("held-out", 2, 8);
+    small_tokenizer(scratch("tok"), "<|endoftext|>");
+    small_tokenizer(scratch("tok-without-end"), "<|other|>");
+    small_shard(scratch("train"), 1, 30);
+    small_shard(scratch("held-out"), 2, 8);
     return 0;
 }
 

@@ -1,0 +1,141 @@
+#include "train/faults.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/dtype.h"
+
+static const char *const kind_names[HB_FAULT_KINDS] = {"overflow", "nan", "spike", "weight"};
+
+static hb_status read_kind(const struct hb_yaml_node *node, enum hb_fault_kind *kind)
+{
+    for (int i = 0; i < HB_FAULT_KINDS; i++)
+        if (node->kind == HB_YAML_SCALAR && strcmp(node->text, kind_names[i]) == 0) {
+            *kind = (enum hb_fault_kind)i;
+            return HB_OK;
+        }
+    return hb_yaml_fail(node, "must be overflow, nan, spike or weight");
+}
+
+static hb_status read_factor(const struct hb_yaml_node *node, double *factor)
+{
+    HB_TRY(hb_yaml_float(node, factor));
+    return *factor > 0 && *factor <= 0x1p127 ? HB_OK
+                                             : hb_yaml_fail(node, "must be above 0 and an fp32 number, got %s", node->text);
+}
+
+static hb_status read_fault(const struct hb_yaml_node *node, struct hb_fault *fault)
+{
+    *fault = (struct hb_fault){.factor = 0x1p40};
+    const struct hb_yaml_node *step = hb_yaml_child(node, "step"), *kind = hb_yaml_child(node, "kind");
+    if (node->kind != HB_YAML_MAP || !step || !kind)
+        return hb_yaml_fail(node, "must be a map with step and kind, as in {step: 7, kind: nan}");
+    HB_TRY(hb_yaml_int(step, &fault->step));
+    if (fault->step < 1)
+        return hb_yaml_fail(step, "must be at least 1, got %s", step->text);
+    HB_TRY(read_kind(kind, &fault->kind));
+    for (size_t i = 0; i < node->count; i++) {
+        const struct hb_yaml_node *item = node->items[i];
+        if (item == step || item == kind)
+            continue;
+        if (strcmp(item->key, "factor") == 0 && fault->kind == HB_FAULT_OVERFLOW)
+            HB_TRY(read_factor(item, &fault->factor));
+        else if (strcmp(item->key, "tensor") == 0 && fault->kind == HB_FAULT_WEIGHT)
+            HB_TRY(hb_yaml_string(item, &fault->tensor));
+        else
+            return hb_yaml_fail(item, "unknown key for a fault of kind %s; overflow takes factor, weight takes tensor",
+                                kind_names[fault->kind]);
+    }
+    if (fault->kind == HB_FAULT_WEIGHT && !fault->tensor)
+        return hb_yaml_fail(node, "a fault of kind weight needs the name of a tensor");
+    return HB_OK;
+}
+
+hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list, int64_t *count)
+{
+    *count = 0;
+    if (!node)
+        return HB_OK;
+    if (node->kind != HB_YAML_SEQUENCE || node->count > HB_FAULTS_MAX)
+        return hb_yaml_fail(node, "must be a list of at most %d faults", HB_FAULTS_MAX);
+    for (size_t i = 0; i < node->count; i++)
+        HB_TRY(read_fault(node->items[i], &list[(*count)++]));
+    return HB_OK;
+}
+
+/* NaN in the tensor's type. */
+static void nan_of(enum hb_dtype dtype, unsigned char bytes[8])
+{
+    float f = NAN;
+    double d = (double)NAN;
+    uint16_t half = dtype == HB_BF16 ? hb_bf16_of_f32(f) : hb_f16_of_f32(f);
+    if (dtype == HB_F64)
+        memcpy(bytes, &d, sizeof d);
+    else if (dtype == HB_F32)
+        memcpy(bytes, &f, sizeof f);
+    else
+        memcpy(bytes, &half, sizeof half);
+}
+
+/* The first number of a row becomes NaN; what it was goes to `was`. */
+static hb_status poison(struct hb_context *context, struct hb_tensor tensor, int64_t row, unsigned char was[8],
+                        struct hb_tensor *where)
+{
+    unsigned char bytes[8];
+    struct hb_tensor at = hb_tensor_rows(tensor, row, 1);
+    *where = hb_tensor_1d(context, at.data, at.dtype, 1);
+    HB_TRY(hb_copy_out(context, was, *where));
+    nan_of(at.dtype, bytes);
+    return hb_copy_in(context, *where, bytes);
+}
+
+static hb_status poison_weight(struct hb_model *model, const char *name)
+{
+    unsigned char was[8];
+    struct hb_tensor where;
+    for (int64_t p = 0; p < model->param_count; p++) {
+        const struct hb_param *param = model->params[p];
+        char text[2 * HB_PARAM_NAME_MAX];
+        snprintf(text, sizeof text, param->name_after[0] ? "%s*%s" : "%s%s", param->name, param->name_after);
+        if (strcmp(text, name) == 0)
+            return poison(model->context, param->value, 0, was, &where);
+    }
+    return HB_FAIL(HB_EARGUMENT, "faults: the model has no tensor %s; of experts, write * for the number", name);
+}
+
+static void spoil_labels(struct hb_batches *batches, int64_t vocabulary)
+{
+    for (int64_t i = 0; i < batches->microbatches * batches->sequences * batches->tokens; i++)
+        if (batches->labels[i] >= 0)
+            batches->labels[i] = (int32_t)((batches->labels[i] + vocabulary / 2) % vocabulary);
+}
+
+hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *batches, struct hb_stepper *stepper)
+{
+    struct hb_model *model = stepper->model;
+    for (int64_t i = 0; i < f->count; i++) {
+        const struct hb_fault *fault = &f->list[i];
+        if (fault->step != step)
+            continue;
+        switch (fault->kind) {
+        case HB_FAULT_OVERFLOW: stepper->loss_gain = stepper->loss_gain * fault->factor; break;
+        case HB_FAULT_SPIKE: spoil_labels(batches, model->config.vocab_size); break;
+        case HB_FAULT_WEIGHT: HB_TRY(poison_weight(model, fault->tensor)); break;
+        default:
+            if (!f->poisoned.data)
+                HB_TRY(poison(model->context, model->embedding->value, batches->batch[0].ids[0], f->was, &f->poisoned));
+        }
+    }
+    return HB_OK;
+}
+
+hb_status hb_faults_end(struct hb_faults *f, struct hb_stepper *stepper)
+{
+    stepper->loss_gain = 1;
+    if (!f->poisoned.data)
+        return HB_OK;
+    hb_status status = hb_copy_in(stepper->context, f->poisoned, f->was);
+    f->poisoned.data = NULL;
+    return status;
+}

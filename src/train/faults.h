@@ -1,0 +1,44 @@
+/* Planned faults: what goes wrong in a training run, on purpose and at a known
+ * step, so that it can be studied what a loss scaler makes of it.
+ *
+ *   overflow  the losses of the step are multiplied by `factor`: a batch whose
+ *             gradients are that much larger
+ *   nan       a number of the embedding row of the step's first token is NaN in
+ *             this step: an input that is not finite
+ *   spike     the step's labels are wrong ones: a finite jump of the loss
+ *   weight    element 0 of `tensor` becomes NaN and stays it */
+#ifndef HB_TRAIN_FAULTS_H
+#define HB_TRAIN_FAULTS_H
+
+#include "core/yaml.h"
+#include "train/batches.h"
+#include "train/step.h"
+
+enum hb_fault_kind { HB_FAULT_OVERFLOW, HB_FAULT_NAN, HB_FAULT_SPIKE, HB_FAULT_WEIGHT, HB_FAULT_KINDS };
+
+struct hb_fault {
+    int64_t step; /* attempted steps, from 1 */
+    enum hb_fault_kind kind;
+    double factor;      /* of overflow */
+    const char *tensor; /* of weight: a parameter's name, of experts with * for the number; the document's */
+};
+
+enum { HB_FAULTS_MAX = 1024 };
+
+struct hb_faults {
+    const struct hb_fault *list; /* the configuration's */
+    int64_t count;
+    /* to be put back after the step */
+    struct hb_tensor poisoned; /* data NULL: nothing */
+    unsigned char was[8];
+};
+
+/* The list under `faults`: maps with step, kind and, by kind, factor or tensor. */
+HB_MUST_USE hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list, int64_t *count);
+
+/* Around step number `step`, whose batches are filled. */
+HB_MUST_USE hb_status hb_faults_begin(struct hb_faults *faults, int64_t step, struct hb_batches *batches,
+                                      struct hb_stepper *stepper);
+HB_MUST_USE hb_status hb_faults_end(struct hb_faults *faults, struct hb_stepper *stepper);
+
+#endif
