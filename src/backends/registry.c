@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cpu/select.h"
+#include "gpu/memory.h"
 #include "ref/backend.h"
 #include "strict/strict.h"
 
@@ -16,7 +17,16 @@ int hb_backend_list(struct hb_backend_listing out[8])
     out[n++] = (struct hb_backend_listing){"cpu", cpu, status == HB_OK ? NULL : hb_error()};
     status = hb_strict_select(&strict);
     out[n++] = (struct hb_backend_listing){"strict", strict, status == HB_OK ? NULL : hb_error()};
+#ifdef HB_HAVE_EMULATED
+    out[n++] = (struct hb_backend_listing){"cuda-emulated", &hb_backend_emulated, NULL};
+#else
+    out[n++] = (struct hb_backend_listing){"cuda-emulated", NULL, "not built (no C++ compiler)"};
+#endif
+#ifdef HB_HAVE_CUDA
+    out[n++] = (struct hb_backend_listing){"cuda", &hb_backend_cuda, NULL};
+#else
     out[n++] = (struct hb_backend_listing){"cuda", NULL, "not built"};
+#endif
     return n;
 }
 
@@ -31,5 +41,16 @@ hb_status hb_backend_find(const char *name, const struct hb_backend **out)
             *out = all[i].backend;
             return HB_OK;
         }
-    return HB_FAIL(HB_EARGUMENT, "backend %s is unknown; there are ref, ref64, cpu and strict", name);
+    return HB_FAIL(HB_EARGUMENT, "backend %s is unknown; there are ref, ref64, cpu, strict, cuda-emulated and cuda", name);
+}
+
+hb_status hb_backend_available(const char *name)
+{
+    const struct hb_backend *backend;
+    HB_TRY(hb_backend_find(name, &backend));
+#ifdef HB_HAVE_CUDA
+    if (backend == &hb_backend_cuda)
+        return hb_cuda_find_device();
+#endif
+    return HB_OK;
 }

@@ -4,9 +4,12 @@
 
 #include "ops/backend.h"
 
-/* Finds "ref", "ref64", "cpu", "strict"; a name that is not built is refused, with the
+/* Finds "ref", "ref64", "cpu", "strict", "cuda-emulated", "cuda"; a name that is not built is refused, with the
  * list of those that are. */
 HB_MUST_USE hb_status hb_backend_find(const char *name, const struct hb_backend **out);
+
+/* Is what the backend needs there: for "cuda" a device? The message says what is missing. */
+HB_MUST_USE hb_status hb_backend_available(const char *name);
 
 /* The i-th backend by name, for listings; NULL after the last. A backend that
  * is known but was not built has `backend` NULL and says why. */

@@ -17,15 +17,16 @@ static const char usage[] =
     "usage: hornbook bench [--model NAME] [option...]\n"
     "\n"
     "Times whole training steps of a known model on random tokens: tokens a second,\n"
-    "GFLOP/s, share of the processor's FMA peak measured in the same run, memory by\n"
-    "category, and the time of every op.\n"
+    "GFLOP/s, share of the processor's FMA peak measured in the same run (of a device:\n"
+    "the one it states), memory by category, and of every op the time, GFLOP/s and GB/s\n"
+    "with their shares of the peak. Ops of a device are timed in steps of their own.\n"
     "\n"
     "  --model NAME      dense-small, dense-162m, moe-16, moe-64 (default dense-small)\n"
     "  --steps N         timed steps after two for warming up (default 5)\n"
     "  --accumulate N    microbatches a step (default 1)\n"
     "  --backend NAME    (default cpu)\n"
     "  --threads N       0: all processors (default 0)\n"
-    "  --fast            numerics: fast (OpenBLAS products)\n"
+    "  --fast            numerics: fast (products by OpenBLAS; of a device by cuBLAS)\n"
     "  --recompute WHAT  none, selective, full, or a number k: decoders 0, k, 2 k, ...\n"
     "                    (default none)\n"
     "  --precision NAME  fp32, bf16, fp16, mixed (default fp32)\n"
@@ -114,18 +115,32 @@ static int by_seconds(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
-static void print_ops(struct hb_op_clock *clock, int64_t steps, double total)
+/* A rate in units of 1e9, and its share of `peak` if that is known. */
+static void print_rate(double amount, double seconds, double peak)
+{
+    if (!(amount > 0))
+        printf(" %9s %7s", "", "");
+    else if (!(peak > 0))
+        printf(" %9.1f %7s", 1e-9 * amount / seconds, "");
+    else
+        printf(" %9.1f %6.1f%%", 1e-9 * amount / seconds, 100 * amount / seconds / peak);
+}
+
+/* An op with FLOPs is held against the FMA peak, every op against the memory's
+ * bandwidth where the device states one. */
+static void print_ops(struct hb_op_clock *clock, int64_t steps, double total, const struct hb_limits *peak)
 {
     double sum = 0;
     qsort(clock->slots, HB_OP_CLOCK_SLOTS, sizeof clock->slots[0], by_seconds);
-    printf("\n%-26s %9s %11s %7s %9s\n", "op", "calls", "ms/step", "share", "GFLOP/s");
+    printf("\n%-26s %9s %11s %7s %9s %7s %9s %7s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "of peak", "GB/s",
+           peak->bytes > 0 ? "of peak" : "");
     for (int i = 0; i < HB_OP_CLOCK_SLOTS && clock->slots[i].name; i++) {
         const struct hb_op_clock_slot *slot = &clock->slots[i];
         sum += slot->seconds;
         printf("%-26s %9.0f %11.3f %6.1f%%", slot->name, (double)slot->calls / (double)steps,
                1e3 * slot->seconds / (double)steps, 100 * slot->seconds / total);
-        if (slot->flops > 0)
-            printf(" %9.1f", 1e-9 * slot->flops / slot->seconds);
+        print_rate(slot->flops, slot->seconds, peak->flops);
+        print_rate(slot->bytes, slot->seconds, peak->bytes);
         printf("\n");
     }
     printf("%-26s %9s %11.3f %6.1f%%\n", "(between ops)", "", 1e3 * (total - sum) / (double)steps,
@@ -172,41 +187,70 @@ static const char *level_of(const struct hb_backend *backend)
     return "scalar";
 }
 
-static hb_status time_steps(const struct request *r, const struct subject *s, struct hb_context *context,
-                            struct hb_model *model, struct hb_stepper *stepper, const struct tokens *tokens)
+/* `steps` after WARM_UP more; times, and their sum. */
+static hb_status run_steps(const struct request *r, struct hb_context *context, struct hb_stepper *stepper,
+                           const struct tokens *tokens, struct hb_op_clock *clock, double *times, double *total,
+                           int64_t *activations)
 {
-    enum { WARM_UP = 2, MOST = 1000 };
-    static double times[MOST];
-    struct hb_op_clock clock = {0};
-    int64_t activations = 0;
-    double total = 0, flops = step_flops(model, s, r->accumulate);
-    double peak = 1e9 * hb_peak_gflops(context->threads);
+    enum { WARM_UP = 2 };
+    *total = 0;
     for (int64_t i = -WARM_UP; i < r->steps; i++) {
         struct hb_step_report report;
-        context->clock = i < 0 ? NULL : &clock;
+        context->clock = i < 0 ? NULL : clock;
         double start = hb_clock_now();
         HB_TRY(hb_step(stepper, tokens->batches, r->accumulate, 1, !r->no_digest, &report));
         if (i < 0)
             continue;
         times[i] = hb_clock_now() - start;
-        total += times[i];
-        activations = report.activation_bytes;
+        *total += times[i];
+        *activations = report.activation_bytes;
     }
-    double later = 1e9 * hb_peak_gflops(context->threads);
-    if (later > peak)
-        peak = later;
+    context->clock = NULL;
+    return HB_OK;
+}
+
+/* What the steps are held against: of a device what it states, of the host what is measured. */
+static hb_status find_peak(struct hb_context *context, struct hb_limits *peak)
+{
+    struct hb_limits now = {0};
+    if (context->backend->limits)
+        return context->backend->limits(context, peak);
+    now.flops = 1e9 * hb_peak_gflops(context->threads);
+    if (now.flops > peak->flops)
+        *peak = now;
+    return HB_OK;
+}
+
+static hb_status time_steps(const struct request *r, const struct subject *s, struct hb_context *context,
+                            struct hb_model *model, struct hb_stepper *stepper, const struct tokens *tokens)
+{
+    enum { MOST = 1000 };
+    static double times[MOST], ignored[MOST];
+    bool device = context->backend->limits;
+    struct hb_op_clock clock = {.waits = device};
+    struct hb_limits peak = {0};
+    int64_t activations = 0;
+    double total, flops = step_flops(model, s, r->accumulate);
+    HB_TRY(find_peak(context, &peak));
+    HB_TRY(run_steps(r, context, stepper, tokens, device ? NULL : &clock, times, &total, &activations));
+    HB_TRY(find_peak(context, &peak));
+    if (device) /* ops that wait for their end make a slower step */
+        HB_TRY(run_steps(r, context, stepper, tokens, &clock, ignored, &total, &activations));
     qsort(times, (size_t)r->steps, sizeof times[0], by_value);
     double median = times[r->steps / 2], rate = flops / median;
     printf("model      %s, %.2f M parameters, %.2f M active\n", s->name,
            1e-6 * (double)hb_model_parameter_count(model), 1e-6 * (double)hb_model_active_parameter_count(model));
-    printf("backend    %s (%s), %d threads, numerics %s\n", context->backend->name, level_of(context->backend),
-           context->threads, r->fast ? "fast" : "canonical");
+    if (device)
+        printf("backend    %s (%s), numerics %s\n", context->backend->name, peak.device, r->fast ? "fast" : "canonical");
+    else
+        printf("backend    %s (%s), %d threads, numerics %s\n", context->backend->name, level_of(context->backend),
+               context->threads, r->fast ? "fast" : "canonical");
     printf("step       median %.1f ms, best %.1f, worst %.1f of %" PRId64 "\n", 1e3 * median, 1e3 * times[0],
            1e3 * times[r->steps - 1], r->steps);
     printf("speed      %.0f tokens/s, %.1f GFLOP/s, %.1f %% of the FMA peak of %.0f GFLOP/s\n",
-           (double)(r->accumulate * s->sequences * s->length) / median, 1e-9 * rate, 100 * rate / peak,
-           1e-9 * peak);
-    print_ops(&clock, r->steps, total);
+           (double)(r->accumulate * s->sequences * s->length) / median, 1e-9 * rate, 100 * rate / peak.flops,
+           1e-9 * peak.flops);
+    print_ops(&clock, r->steps, total, &peak);
     print_memory(hb_model_parameter_count(model), activations);
     return HB_OK;
 }

@@ -76,13 +76,23 @@ static const char *golden_text(const struct golden *g, char *text, size_t size)
     return text;
 }
 
+/* What stands between a backend that was built and its use here. */
+static const char *device_note(const char *name)
+{
+    static char note[256];
+    note[0] = '\0';
+    if (strcmp(name, "cuda") == 0 && hb_backend_available(name) != HB_OK)
+        snprintf(note, sizeof note, "; here: %s", hb_error());
+    return note;
+}
+
 static void print_backends(const struct hb_backend_listing *all, int count)
 {
     for (int b = 0; b < count; b++) {
         if (all[b].backend)
-            printf("%-6s %s\n", all[b].name, all[b].backend->about);
+            printf("%-13s %s%s\n", all[b].name, all[b].backend->about, device_note(all[b].name));
         else
-            printf("%-6s %s\n", all[b].name, all[b].why_not);
+            printf("%-13s %s\n", all[b].name, all[b].why_not);
     }
     const struct hb_cpu_level *levels;
     int level_count = hb_cpu_levels(&levels);

@@ -19,26 +19,33 @@ size_t hb_dtype_size(enum hb_dtype dtype);
 /* "f64", "f32", "bf16", "f16", "i64", "i32", "u8". */
 const char *hb_dtype_name(enum hb_dtype dtype);
 
-static inline uint32_t hb_bits_of_f32(float x)
+/* Also for kernels. */
+#ifdef __CUDACC__
+#define HB_EVERYWHERE static __host__ __device__ inline
+#else
+#define HB_EVERYWHERE static inline
+#endif
+
+HB_EVERYWHERE uint32_t hb_bits_of_f32(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
-static inline float hb_f32_of_bits(uint32_t u)
+HB_EVERYWHERE float hb_f32_of_bits(uint32_t u)
 {
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
 
-static inline float hb_f32_of_bf16(uint16_t h)
+HB_EVERYWHERE float hb_f32_of_bf16(uint16_t h)
 {
     return hb_f32_of_bits((uint32_t)h << 16);
 }
 
-static inline uint16_t hb_bf16_of_f32(float x)
+HB_EVERYWHERE uint16_t hb_bf16_of_f32(float x)
 {
     uint32_t u = hb_bits_of_f32(x);
     if ((u & 0x7fffffffu) > 0x7f800000u)
@@ -46,7 +53,7 @@ static inline uint16_t hb_bf16_of_f32(float x)
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-static inline float hb_f32_of_f16(uint16_t h)
+HB_EVERYWHERE float hb_f32_of_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
     uint32_t exponent = (h >> 10) & 0x1fu;
@@ -60,7 +67,7 @@ static inline float hb_f32_of_f16(uint16_t h)
     return hb_f32_of_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-static inline uint16_t hb_f16_of_f32(float x)
+HB_EVERYWHERE uint16_t hb_f16_of_f32(float x)
 {
     uint32_t u = hb_bits_of_f32(x);
     uint16_t sign = (uint16_t)((u >> 16) & 0x8000u);
@@ -90,7 +97,7 @@ static inline uint16_t hb_f16_of_f32(float x)
  * `random` say: that many of them as the mantissa loses are added below the last
  * bit that stays, and what then lies below it is cut off. Numbers of the type
  * stay, infinity stands behind the largest, NaN becomes the one quiet NaN. */
-static inline uint16_t hb_bf16_of_f32_random(float x, uint32_t random)
+HB_EVERYWHERE uint16_t hb_bf16_of_f32_random(float x, uint32_t random)
 {
     uint32_t u = hb_bits_of_f32(x);
     if ((u & 0x7fffffffu) >= 0x7f800000u)
@@ -98,7 +105,7 @@ static inline uint16_t hb_bf16_of_f32_random(float x, uint32_t random)
     return (uint16_t)((u + (random >> 16)) >> 16);
 }
 
-static inline uint16_t hb_f16_of_f32_random(float x, uint32_t random)
+HB_EVERYWHERE uint16_t hb_f16_of_f32_random(float x, uint32_t random)
 {
     uint32_t u = hb_bits_of_f32(x);
     uint16_t sign = (uint16_t)((u >> 16) & 0x8000u);

@@ -34,14 +34,8 @@
 #error "float arithmetic must be done in float: on 32-bit x86 use -msse2 -mfpmath=sse"
 #endif
 
-#ifdef __CUDACC__
-#define HB_MATH static __host__ __device__ inline
-#else
-#define HB_MATH static inline
-#endif
-
 /* e^x. With n = round(x / ln 2) and r = x - n ln 2: 2^n (1 + r + r^2 P(r)). */
-HB_MATH float hb_expf(float x)
+HB_EVERYWHERE float hb_expf(float x)
 {
     /* Beyond these bounds the result is infinity or 0 for sure. The comparisons let NaN through. */
     float c = x > 89.0f ? 89.0f : x;
@@ -67,7 +61,7 @@ HB_MATH float hb_expf(float x)
 
 /* ln x; 0 gives -infinity, negative numbers NaN. With x = 2^e m, 2/3 <= m < 4/3 and
  * f = m - 1: e ln 2 + f + f^2 (-1/2 + f P(f)). */
-HB_MATH float hb_logf(float x)
+HB_EVERYWHERE float hb_logf(float x)
 {
     float lifted = x < 0x1p-126f ? x * 0x1p+23f : x; /* denormals */
     float lift = x < 0x1p-126f ? -23.0f : 0.0f;
@@ -93,14 +87,14 @@ HB_MATH float hb_logf(float x)
 }
 
 /* 1 / (1 + e^-x), as e^x / (1 + e^x) below 0, where the first form would overflow too soon. */
-HB_MATH float hb_sigmoidf(float x)
+HB_EVERYWHERE float hb_sigmoidf(float x)
 {
     float e = hb_expf(hb_f32_of_bits(hb_bits_of_f32(x) | 0x80000000u)); /* e^-|x| */
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
 /* tanh x: x + x^3 P(x^2) up to 5/8, 1 - 2 / (e^2|x| + 1) from there. */
-HB_MATH float hb_tanhf(float x)
+HB_EVERYWHERE float hb_tanhf(float x)
 {
     uint32_t sign = hb_bits_of_f32(x) & 0x80000000u;
     float a = hb_f32_of_bits(hb_bits_of_f32(x) ^ sign);
@@ -116,7 +110,7 @@ HB_MATH float hb_tanhf(float x)
 }
 
 /* erf x: x + x P(x^2) up to 1, 1 - e^Q(|x|) from there; from 4 on it rounds to 1. */
-HB_MATH float hb_erff(float x)
+HB_EVERYWHERE float hb_erff(float x)
 {
     uint32_t sign = hb_bits_of_f32(x) & 0x80000000u;
     float a = hb_f32_of_bits(hb_bits_of_f32(x) ^ sign);

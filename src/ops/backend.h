@@ -70,6 +70,12 @@ struct hb_context {
 
 #define HB_STORAGE(dtype) (1u << (dtype))
 
+/* What a device could do at best: fp32 FMAs (counted 2) and bytes of its memory a second. */
+struct hb_limits {
+    char device[256];
+    double flops, bytes;
+};
+
 struct hb_backend {
     uint32_t api_version; /* HB_BACKEND_API */
     const char *name;     /* "ref", "ref64", "cpu" */
@@ -88,6 +94,7 @@ struct hb_backend {
     hb_status (*copy)(struct hb_context *context, void *to, const void *from, size_t bytes);
     hb_status (*zero)(struct hb_context *context, void *memory, size_t bytes);
     hb_status (*sync)(struct hb_context *context);
+    hb_status (*limits)(struct hb_context *context, struct hb_limits *out); /* NULL: it is the host */
 
     /* ops: required for a training step */
     hb_status (*embedding_forward)(struct hb_context *, const struct hb_embedding_forward_args *);

@@ -10,6 +10,7 @@
 
 #include "ops/backend.h"
 #include "ops/clock.h"
+#include "ops/table.h"
 #include "ops/trace.h"
 
 /* Sets of dtypes for hb_check_tensor; HB_FLOATS are the backend's storage types. */
@@ -62,9 +63,12 @@ hb_status hb_missing_op(const struct hb_context *context, const char *op);
             HB_TRY(hb_trace_before((context), #op, (args)));                       \
         double hb_start_ = hb_clock_now();                                         \
         hb_status hb_status_ = (context)->backend->op((context), (args));          \
+        if ((context)->clock && (context)->clock->waits && hb_status_ == HB_OK)    \
+            hb_status_ = hb_sync((context));                                       \
         double hb_seconds_ = hb_clock_now() - hb_start_;                           \
         if ((context)->clock)                                                      \
-            hb_op_clock_add((context)->clock, (label), hb_seconds_, (flops));      \
+            hb_op_clock_add((context)->clock, (label), hb_seconds_, (flops),       \
+                            hb_op_bytes(#op, (args)));                             \
         if ((context)->trace && hb_status_ == HB_OK)                               \
             hb_status_ = hb_trace_after((context), #op, (args));                   \
         return hb_status_;                                                         \

@@ -10,7 +10,8 @@ double hb_clock_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void hb_op_clock_add(struct hb_op_clock *clock, const char *name, double seconds, double flops)
+void hb_op_clock_add(struct hb_op_clock *clock, const char *name, double seconds, double flops,
+                     double bytes)
 {
     for (int i = 0; i < HB_OP_CLOCK_SLOTS; i++) {
         struct hb_op_clock_slot *slot = &clock->slots[i];
@@ -20,6 +21,7 @@ void hb_op_clock_add(struct hb_op_clock *clock, const char *name, double seconds
             slot->calls++;
             slot->seconds += seconds;
             slot->flops += flops;
+            slot->bytes += bytes;
             return;
         }
     }

@@ -328,6 +328,21 @@ enum hb_op_use hb_op_use_of(const void *args, const struct hb_op_tensor *t)
     return epilogue == HB_STORE ? HB_WRITES : t->use;
 }
 
+double hb_op_bytes(const char *name, const void *args)
+{
+    const struct hb_op_entry *entry = hb_op_find(name);
+    double bytes = 0;
+    if (!entry || strncmp(name, "embedding_", 10) == 0)
+        return 0;
+    for (int i = 0; i < entry->tensor_count; i++) {
+        const struct hb_tensor *t = hb_op_tensor_of(args, &entry->tensors[i]);
+        enum hb_op_use use = hb_op_use_of(args, &entry->tensors[i]);
+        if (t->data)
+            bytes += (double)hb_tensor_bytes(t) * (((use & HB_READS) != 0) + ((use & HB_WRITES) != 0));
+    }
+    return bytes;
+}
+
 /* Op pointers have different types but one representation; they are moved as bytes. */
 typedef void (*any_function)(void);
 

@@ -104,6 +104,10 @@ const char *hb_op_number_text(const void *args, const struct hb_op_number *numbe
 /* Its use in this call. */
 enum hb_op_use hb_op_use_of(const void *args, const struct hb_op_tensor *t);
 
+/* Bytes that op `name` has to move: each tensor of the call once for each use. 0
+ * for an embedding, which reads of its table only the rows that occur. */
+double hb_op_bytes(const char *name, const void *args);
+
 bool hb_backend_has(const struct hb_backend *backend, const struct hb_op_entry *entry);
 
 /* Copies `backend` to `out` and fills its empty op entries from `base`. */

@@ -3,7 +3,7 @@
 #define HB_STRICT_GUARD_H
 
 #include "ops/table.h"
-#include "strict/arena.h"
+#include "emulator/arena.h"
 
 struct hb_strict_state {
     struct hb_context inner; /* computes */

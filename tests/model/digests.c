@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 
+#include "backends/registry.h"
 #include "cpu/select.h"
 #include "ref/backend.h"
 
@@ -102,10 +103,21 @@ static void test_cpu(void **state)
     check_pinned(cpu, 1);
 }
 
+/* The kernels of cuda, dense and with experts. */
+static void test_emulated(void **state)
+{
+    (void)state;
+    const struct hb_backend *emulated;
+    if (hb_backend_find("cuda-emulated", &emulated) != HB_OK)
+        skip(); /* built without a C++ compiler */
+    check_pinned(emulated, 1);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--print") == 0)
         return print_all();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu),
+                                       cmocka_unit_test(test_emulated)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

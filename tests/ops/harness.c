@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "backends/registry.h"
 #include "cpu/select.h"
 #include "ref/backend.h"
 #include "strict/strict.h"
@@ -270,6 +271,21 @@ static void compare(const char *label, const struct hb_backend *backend, int thr
     th_outputs_release(&got);
 }
 
+/* The kernels of cuda, each case under another order of threads. */
+static void compare_emulated(const char *label, th_run run, const void *data, const struct th_outputs *expected)
+{
+    static unsigned schedule;
+    const struct hb_backend *emulated;
+    if (hb_backend_find("cuda-emulated", &emulated) != HB_OK)
+        return; /* built without a C++ compiler */
+    char name[160], number[16];
+    snprintf(number, sizeof number, "%u", schedule++ % 6);
+    snprintf(name, sizeof name, "%s, mixture %d, cuda-emulated, HB_EMULATED_SCHEDULE=%s", label, mixture, number);
+    setenv("HB_EMULATED_SCHEDULE", number, 1);
+    compare(name, emulated, 1, run, data, expected);
+    unsetenv("HB_EMULATED_SCHEDULE");
+}
+
 static void same_bits(const char *label, th_run run, const void *data)
 {
     static const int threads[] = {1, 3, 2, 5};
@@ -293,6 +309,7 @@ static void same_bits(const char *label, th_run run, const void *data)
         snprintf(name, sizeof name, "%s, mixture %d, strict, %d threads", label, mixture, t);
         compare(name, strict, t, run, data, &expected);
     }
+    compare_emulated(label, run, data, &expected);
     th_outputs_release(&expected);
 }
 

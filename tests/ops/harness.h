@@ -4,7 +4,8 @@
  * A difference test writes one function that runs a case on any context and
  * keeps its outputs; th_same_bits_everywhere runs it on `ref` and then on every
  * subject (each level of the cpu backend, 1, 2, 3 and 5 threads; strict, 1 and
- * 2; for mixtures of dtypes fewer), and compares all outputs bit for bit (every NaN equals every NaN). */
+ * 2; cuda-emulated; for mixtures of dtypes fewer), and compares all outputs bit
+ * for bit (every NaN equals every NaN). */
 #ifndef HB_TESTS_OPS_HARNESS_H
 #define HB_TESTS_OPS_HARNESS_H
 

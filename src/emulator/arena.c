@@ -1,4 +1,4 @@
-#include "strict/arena.h"
+#include "emulator/arena.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ hb_status hb_arena_init(struct hb_arena *arena)
         arena->size = size;
         return HB_OK;
     }
-    return HB_FAIL(HB_EMEMORY, "strict: no range of addresses for the arena: %s", strerror(errno));
+    return HB_FAIL(HB_EMEMORY, "device memory: no range of addresses for the arena: %s", strerror(errno));
 }
 
 void hb_arena_release(struct hb_arena *arena)
@@ -47,7 +47,7 @@ void hb_arena_release(struct hb_arena *arena)
 static hb_status protect(struct hb_arena *arena, size_t bytes, int protection)
 {
     if (bytes && mprotect(arena->base, bytes, protection) != 0)
-        return HB_FAIL(HB_EMEMORY, "strict: the arena of %zu bytes cannot be %s: %s", bytes,
+        return HB_FAIL(HB_EMEMORY, "device memory: the arena of %zu bytes cannot be %s: %s", bytes,
                        protection == PROT_NONE ? "closed" : "opened", strerror(errno));
     return HB_OK;
 }
@@ -64,7 +64,7 @@ hb_status hb_arena_close(struct hb_arena *arena)
 
 /* --- blocks --- */
 
-static char *memory_of(const struct hb_arena *arena, const struct hb_arena_block *block)
+char *hb_arena_memory(const struct hb_arena *arena, const struct hb_arena_block *block)
 {
     return arena->base + block->begin + GUARD;
 }
@@ -82,7 +82,7 @@ static hb_status reserve_record(struct hb_arena *arena)
     int64_t capacity = arena->capacity ? 2 * arena->capacity : 256;
     struct hb_arena_block *grown = realloc(arena->blocks, (size_t)capacity * sizeof *grown);
     if (!grown)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the records of strict's arena");
+        return HB_FAIL(HB_EMEMORY, "out of memory for the records of device memory");
     arena->blocks = grown;
     arena->capacity = capacity;
     return HB_OK;
@@ -132,11 +132,11 @@ static hb_status append(struct hb_arena *arena, size_t size)
 {
     if (size > arena->size - arena->used)
         return HB_FAIL(HB_EMEMORY,
-                       "strict: out of addresses: %zu bytes more than %zu of %zu; use a smaller model", size,
+                       "device memory: out of addresses: %zu bytes more than %zu of %zu; use a smaller model", size,
                        arena->used, arena->size);
     size_t open = round_up(arena->used, huge), wanted = round_up(arena->used + size, huge);
     if (wanted > open && mprotect(arena->base + open, wanted - open, PROT_READ | PROT_WRITE) != 0)
-        return HB_FAIL(HB_EMEMORY, "strict: %zu bytes more cannot be opened: %s", size, strerror(errno));
+        return HB_FAIL(HB_EMEMORY, "device memory: %zu bytes more cannot be opened: %s", size, strerror(errno));
     arena->blocks[arena->count++] = (struct hb_arena_block){.begin = arena->used, .end = arena->used + size};
     arena->used += size;
     return HB_OK;
@@ -162,7 +162,7 @@ hb_status hb_arena_alloc(struct hb_arena *arena, enum hb_memory_category categor
     block->category = category;
     memset(arena->base + block->begin, POISON, block->end - block->begin);
     hb_memory_count(category, (int64_t)bytes);
-    *out = memory_of(arena, block);
+    *out = hb_arena_memory(arena, block);
     return HB_OK;
 }
 
@@ -203,7 +203,7 @@ struct hb_arena_block *hb_arena_find(const struct hb_arena *arena, const void *m
 
 size_t hb_arena_rest(const struct hb_arena *arena, const struct hb_arena_block *block, const void *memory)
 {
-    return (size_t)(memory_of(arena, block) + block->bytes - (const char *)memory);
+    return (size_t)(hb_arena_memory(arena, block) + block->bytes - (const char *)memory);
 }
 
 static bool poisoned(const char *begin, const char *end)
@@ -216,7 +216,7 @@ static bool poisoned(const char *begin, const char *end)
 
 bool hb_arena_guarded(const struct hb_arena *arena, const struct hb_arena_block *block)
 {
-    const char *memory = memory_of(arena, block);
+    const char *memory = hb_arena_memory(arena, block);
     return poisoned(arena->base + block->begin, memory) &&
            poisoned(memory + block->bytes, arena->base + block->end);
 }

@@ -6,8 +6,8 @@
  * checked. A freed block rests for a while before its memory is given out
  * again, so that its late users can be told what they use. The records of the
  * blocks are ordinary memory. */
-#ifndef HB_STRICT_ARENA_H
-#define HB_STRICT_ARENA_H
+#ifndef HB_EMULATOR_ARENA_H
+#define HB_EMULATOR_ARENA_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,6 +51,8 @@ bool hb_arena_holds(const struct hb_arena *arena, const void *memory);
 /* The block, live or freed, in whose memory the address lies; NULL: none. (The
  * first byte of a block without bytes counts as its memory.) */
 struct hb_arena_block *hb_arena_find(const struct hb_arena *arena, const void *memory);
+/* Its first byte. */
+char *hb_arena_memory(const struct hb_arena *arena, const struct hb_arena_block *block);
 /* Bytes from the address to the end of the block's memory. */
 size_t hb_arena_rest(const struct hb_arena *arena, const struct hb_arena_block *block, const void *memory);
 

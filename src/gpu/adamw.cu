@@ -1,0 +1,83 @@
+#include "gpu/gpu.h"
+#include "gpu/hash.h"
+
+extern "C" {
+#include "core/philox_cipher.h"
+}
+
+enum { THREADS = 256 };
+
+struct adamw {
+    struct array param, grad, m, v, stored; /* stored.data NULL: none */
+    float inv_scale, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root2, eps;
+    const int64_t *names; /* NULL: round to nearest */
+    int64_t key, first;   /* of the random streams */
+};
+
+/* 32-bit word `index` of the stream of core/philox.h. */
+static __device__ inline uint32_t random_word(int64_t key, uint64_t subject, uint64_t index)
+{
+    uint64_t block = index / 4;
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)subject,
+                                 (uint32_t)(subject >> 32)};
+    const uint32_t keys[2] = {(uint32_t)key, (uint32_t)((uint64_t)key >> 32)};
+    uint32_t words[4];
+    hb_philox_cipher(counter, keys, words);
+    return words[index % 4];
+}
+
+/* Element i of part g, number `at` of all. Returns the new value as it is stored, widened. */
+static __device__ inline float update(const struct adamw &a, int64_t g, int64_t i, int64_t at, float coef)
+{
+    float d = (load(a.grad, at) * a.inv_scale) * coef;
+    float m = fmaf(a.beta1, load(a.m, at), a.one_minus_beta1 * d);
+    float v = fmaf(a.beta2, load(a.v, at), (a.one_minus_beta2 * d) * d);
+    float direction = m / (sqrtf(v) / a.root2 + a.eps);
+    float param = fmaf(-a.step_size, direction, load(a.param, at) * a.keep);
+    store(a.m, at, m);
+    store(a.v, at, v);
+    if (a.names) {
+        uint32_t random = random_word(a.key, (uint64_t)a.names[g], (uint64_t)(a.first + i));
+        static_cast<uint16_t *>(a.param.data)[at] =
+            a.param.dtype == HB_BF16 ? hb_bf16_of_f32_random(param, random) : hb_f16_of_f32_random(param, random);
+    } else {
+        store(a.param, at, param);
+    }
+    if (a.stored.data)
+        store(a.stored, at, param);
+    return load(a.param, at);
+}
+
+/* A block a chunk, which is hashed while it is at hand. A skipped step ends here, for whole blocks. */
+static __global__ void update_chunks(struct adamw a, const float *coef, const int32_t *found, int64_t each,
+                                     int64_t chunks, int64_t *hash)
+{
+    SHARED(uint32_t, words, [HB_CHUNK]);
+    SHARED(struct hash_space, space, [1]);
+    if (*found)
+        return;
+    int64_t g = blockIdx.x / chunks, begin = blockIdx.x % chunks * HB_CHUNK;
+    int count = (int)smaller(each - begin, HB_CHUNK);
+    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
+        float param = update(a, g, begin + i, g * each + begin + i, *coef);
+        words[i] = hashed_bits(param);
+    }
+    if (!hash)
+        return;
+    __syncthreads();
+    uint64_t h = hash_chunk(words, count, space);
+    if (threadIdx.x == 0)
+        hash[blockIdx.x] = (int64_t)h;
+}
+
+hb_status HB_GPU(adamw)(struct hb_context *context, const struct hb_adamw_args *args)
+{
+    int64_t G = args->groups, each = hb_tensor_count(&args->param) / G;
+    int64_t chunks = (each + HB_CHUNK - 1) / HB_CHUNK;
+    struct adamw a = {array_of(&args->param), array_of(&args->grad), array_of(&args->m), array_of(&args->v),
+                      array_of(&args->stored), args->inv_scale, args->keep, args->beta1, args->one_minus_beta1,
+                      args->beta2, args->one_minus_beta2, args->step_size, args->root2, args->eps,
+                      i64_of(&args->names), args->key, args->first};
+    return launch("adamw", update_chunks, (unsigned)(G * chunks), THREADS, 0, gpu_stream_of(context), a,
+                  f32_of(&args->coef), i32_of(&args->found), each, chunks, i64_of(&args->chunk_hash));
+}

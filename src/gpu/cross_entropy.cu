@@ -1,0 +1,61 @@
+/* cross_entropy: a warp has a row, lane l its elements l, l + 32, ... in that
+ * order, as rule 3 adds them. Eight of them are read at a time, so that the row is
+ * passed over at the speed of memory: twice for the loss, once more, with a
+ * write, for the gradient. */
+#include "gpu/gpu.h"
+#include "gpu/piece.h"
+
+enum { AT_ONCE = 8 };
+
+/* Calls use(x, i) for the elements i of this lane, ascending. */
+template <typename U>
+static __device__ inline void for_each_of_lane(const struct array &row, int64_t origin, int64_t V, U use)
+{
+    int64_t lane = threadIdx.x % 32;
+    for (int64_t first = lane; first < V; first += 32 * AT_ONCE) {
+        float x[AT_ONCE];
+        read_several(x, row, [&](int e) { return first + 32 * e < V ? origin + first + 32 * e : (int64_t)-1; });
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (first + 32 * e < V)
+                use(x[e], first + 32 * e);
+    }
+}
+
+static __global__ void cross_entropy_kernel(struct array logits, const int32_t *labels, float *loss, int64_t n,
+                                            int64_t V, bool gradient, float factor)
+{
+    int lane = (int)threadIdx.x % 32;
+    for (int64_t t = first_element() / 32; t < n; t += element_stride() / 32) {
+        int32_t label = labels[t];
+        if (label < 0) {
+            if (lane == 0)
+                loss[t] = 0.0f;
+            for (int64_t i = lane; gradient && i < V; i += 32)
+                store(logits, t * V + i, 0.0f);
+            continue;
+        }
+        float m = -INFINITY, s = 0.0f;
+        for_each_of_lane(logits, t * V, V, [&](float x, int64_t) { m = larger(x, m); });
+        for (int d = 16; d > 0; d /= 2)
+            m = larger(__shfl_xor_sync(WARP, m, d), m);
+        for_each_of_lane(logits, t * V, V, [&](float x, int64_t) { s = s + hb_expf(x - m); });
+        s = lanes_sum(s);
+        if (lane == 0)
+            loss[t] = (m + hb_logf(s)) - load(logits, t * V + label);
+        __syncwarp(); /* the label's logit is read */
+        if (gradient)
+            for_each_of_lane(logits, t * V, V, [&](float x, int64_t i) {
+                float p = hb_expf(x - m) / s, target = i == label ? 1.0f : 0.0f;
+                store(logits, t * V + i, (p - target) * factor);
+            });
+    }
+}
+
+hb_status HB_GPU(cross_entropy)(struct hb_context *context, const struct hb_cross_entropy_args *args)
+{
+    int64_t n = args->logits.shape[0], V = args->logits.shape[1];
+    return launch("cross_entropy", cross_entropy_kernel, blocks_for(32 * n, 256), 256, 0, gpu_stream_of(context),
+                  array_of(&args->logits), i32_of(&args->labels), f32_of(&args->loss), n, V, args->gradient,
+                  args->factor);
+}
