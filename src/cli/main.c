@@ -10,9 +10,12 @@
 #include "cli/plan.h"
 #include "cli/probe.h"
 #include "cli/scaler.h"
+#include "cli/supervise.h"
 #include "cli/tokenizer.h"
 #include "cli/train.h"
 #include "cli/verify.h"
+#include "core/fault.h"
+#include "core/status.h"
 #include "ops/backend.h"
 
 static const struct {
@@ -30,6 +33,7 @@ static const struct {
     {"diff", hb_cli_diff, "where do two runs part?"},
     {"ops", hb_cli_ops, "the table of ops and backends"},
     {"plan", hb_cli_plan, "bytes, messages and time of a run before it is started"},
+    {"supervise", hb_cli_supervise, "start a training run again when it dies"},
     {"bench", hb_cli_bench, "time a training step, op by op"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -55,6 +59,10 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0) {
         printf("hornbook %s, numerics version %d\n", PACKAGE_VERSION, HB_NUMERICS_VERSION);
         return 0;
+    }
+    if (hb_fault_arm_from_environment() != HB_OK) {
+        fprintf(stderr, "hornbook: HB_FAULT: %s\n", hb_error());
+        return 2;
     }
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,6 +69,15 @@ hb_status hb_fault_arm(const char *text, int64_t attempt, int rank)
         return HB_OK;
     snprintf(word, sizeof word, "%.*s", (int)length, start);
     return read_word(word, rank);
+}
+
+hb_status hb_fault_arm_from_environment(void)
+{
+    static const char *const ranks[] = {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"};
+    const char *attempt = getenv("HB_ATTEMPT"), *rank = NULL;
+    for (size_t i = 0; i < sizeof ranks / sizeof ranks[0] && !rank; i++)
+        rank = getenv(ranks[i]);
+    return hb_fault_arm(getenv("HB_FAULT"), attempt ? atoll(attempt) : 0, rank ? atoi(rank) : 0);
 }
 
 void hb_fault_step(int64_t step)
