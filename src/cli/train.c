@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/options.h"
 #include "core/log.h"
@@ -13,6 +14,7 @@
 
 static const char usage[] =
     "usage: hornbook train RUN.yaml [--resume] [--set KEY=VALUE]... [--trace [FROM:TO]]\n"
+    "       mpiexec -n N hornbook train RUN.yaml --parallel dp=A,ep=B,pp=C [--zero LEVEL]\n"
     "\n"
     "Trains the model that RUN.yaml describes (docs/configuration.md) and writes\n"
     "metrics, checkpoints and a TensorBoard file into its run_folder. Ctrl-C saves\n"
@@ -20,6 +22,12 @@ static const char usage[] =
     "\n"
     "  --resume          continue from the newest checkpoint of the run folder\n"
     "  --set KEY=VALUE   override a key of the file, e.g. --set training.steps=200\n"
+    "  --parallel dp=A,ep=B,pp=C\n"
+    "                    divide the work among N = A B C ranks: A B data ranks, whose experts\n"
+    "                    B ranks share, C stages (docs/parallel.md); no bit depends on it\n"
+    "  --zero LEVEL      share among data ranks 1: optimizer states, 2: gradients too,\n"
+    "                    3: weights too; 0: nothing\n"
+    "  --schedule NAME   of the pipeline: gpipe, 1f1b, interleaved, zb-h1, zb-v, or a file\n"
     "  --trace FROM:TO   write a digest of every tensor of every op in these steps to\n"
     "                    trace.jsonl in the run folder, for hornbook diff; one number:\n"
     "                    that step; without numbers: all steps\n"
@@ -87,19 +95,86 @@ static struct hb_trace_request trace_request(const struct hb_option_range *trace
     return request;
 }
 
+/* What the layout's options say, as overrides of keys. */
+struct layout_options {
+    const char *parallel, *schedule;
+    int64_t zero; /* -1: not given */
+    char text[5][256];
+};
+
+static hb_status add_layout(struct layout_options *o, struct hb_option_list *overrides)
+{
+    int n = 0;
+    struct hb_mesh_shape shape;
+    if (overrides->count + 5 > (int)(sizeof overrides->items / sizeof overrides->items[0]))
+        return HB_FAIL(HB_EARGUMENT, "too many --set");
+    if (o->parallel) {
+        HB_TRY(hb_mesh_parse(o->parallel, &shape));
+        snprintf(o->text[n++], sizeof o->text[0], "parallel.dp=%" PRId64, shape.dp);
+        snprintf(o->text[n++], sizeof o->text[0], "parallel.ep=%" PRId64, shape.ep);
+        snprintf(o->text[n++], sizeof o->text[0], "parallel.pp=%" PRId64, shape.pp);
+    }
+    if (o->zero >= 0)
+        snprintf(o->text[n++], sizeof o->text[0], "parallel.zero=%" PRId64, o->zero);
+    if (o->schedule)
+        snprintf(o->text[n++], sizeof o->text[0], "parallel.schedule=%s", o->schedule);
+    for (int i = 0; i < n; i++)
+        overrides->items[overrides->count++] = o->text[i];
+    return HB_OK;
+}
+
+static hb_status train(const char *path, struct hb_run_config *config, bool resume,
+                       const struct hb_trace_request *request)
+{
+    struct hb_trainer *trainer;
+    HB_TRY(hb_trainer_create(config, resume, &trainer));
+    hb_status status = request ? hb_trainer_trace(trainer, request) : HB_OK;
+    if (status == HB_OK) {
+        if (trainer->chief)
+            print_start(trainer);
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        status = hb_trainer_run(trainer, &stop);
+    }
+    if (status == HB_OK && trainer->chief)
+        print_end(trainer, path);
+    if (status == HB_OK || hb_comm_size(config->world) == 1) /* else ranks may still be in the middle of a message */
+        hb_trainer_destroy(trainer);
+    return status;
+}
+
+/* A rank that failed ends the job, or the others would wait for it. All may have
+ * found the same fault: rank 0 speaks first. */
+static int finish(struct hb_comm *world, hb_status status)
+{
+    if (hb_comm_size(world) == 1 || status == HB_OK) {
+        hb_comm_destroy(world);
+        return hb_finish("train", status);
+    }
+    struct timespec pause = {.tv_sec = hb_comm_rank(world) > 0, .tv_nsec = hb_comm_rank(world) * 1000000L};
+    nanosleep(&pause, NULL);
+    int code = hb_finish("train", status);
+    hb_comm_abort(world, code);
+    return code;
+}
+
 int hb_cli_train(int argc, char **argv)
 {
     bool resume = false;
     struct hb_option_range trace = {.first = -1}, values = {.first = -1, .second = -1};
     struct hb_option_list overrides = {.count = 0};
+    struct layout_options layout = {.zero = -1};
     const struct hb_option options[] = {
         {"--resume", HB_OPTION_FLAG, &resume, 0, 0},
         {"--set", HB_OPTION_LIST, &overrides, 0, 0},
         {"--trace", HB_OPTION_RANGE, &trace, 0, 0},
         {"--trace-values", HB_OPTION_RANGE, &values, 0, 0},
+        {"--parallel", HB_OPTION_TEXT, &layout.parallel, 0, 0},
+        {"--zero", HB_OPTION_INT, &layout.zero, 0, 3},
+        {"--schedule", HB_OPTION_TEXT, &layout.schedule, 0, 0},
     };
     int rest, code;
-    if (!hb_options_read(argc, argv, options, 4, usage, &rest, &code))
+    if (!hb_options_read(argc, argv, options, 7, usage, &rest, &code))
         return code;
     if (rest != 1)
         return hb_wrong_usage("train", rest ? "only one configuration, please" : "the configuration is missing");
@@ -109,22 +184,17 @@ int hb_cli_train(int argc, char **argv)
     if (values.given && (values.first < request.from || values.first > request.to))
         return hb_wrong_usage("train", "the step of --trace-values must be among those of --trace");
     struct hb_run_config config;
-    struct hb_trainer *trainer = NULL;
-    hb_status status = hb_run_config_load(argv[1], overrides.items, overrides.count, &config);
+    struct hb_comm *world;
+    hb_status status = hb_comm_world(&world);
     if (status != HB_OK)
         return hb_finish("train", status);
-    status = hb_trainer_create(&config, resume, &trainer);
-    if (status == HB_OK && (trace.given || values.given))
-        status = hb_trainer_trace(trainer, &request);
-    if (status == HB_OK) {
-        print_start(trainer);
-        signal(SIGINT, on_signal);
-        signal(SIGTERM, on_signal);
-        status = hb_trainer_run(trainer, &stop);
-    }
+    status = add_layout(&layout, &overrides);
     if (status == HB_OK)
-        print_end(trainer, argv[1]);
-    hb_trainer_destroy(trainer);
+        status = hb_run_config_load(argv[1], overrides.items, overrides.count, &config);
+    if (status != HB_OK)
+        return finish(world, status);
+    config.world = world;
+    status = train(argv[1], &config, resume, trace.given || values.given ? &request : NULL);
     hb_run_config_release(&config);
-    return hb_finish("train", status);
+    return finish(world, status);
 }

@@ -38,6 +38,18 @@ bool hb_comm_is_parallel(void)
     return getenv("PMIX_RANK") && getenv("SLURM_NTASKS") && atoi(getenv("SLURM_NTASKS")) > 1;
 }
 
+int hb_comm_local_ranks(void)
+{
+    static const char *const sizes[] = {"MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE",
+                                        "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const char *text = getenv(sizes[i]);
+        if (text && atoi(text) > 0)
+            return atoi(text);
+    }
+    return 1;
+}
+
 const char *hb_comm_library(void)
 {
     return hb_mpi_library();
@@ -157,6 +169,11 @@ hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t by
 hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes, struct hb_comm_request *request)
 {
     return start_receive(comm, from, HB_LANE_MESSAGES, data, bytes, request);
+}
+
+hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request)
+{
+    return request->done ? HB_OK : comm->transport->test(comm, request);
 }
 
 static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_request *requests, int64_t count,

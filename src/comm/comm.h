@@ -65,6 +65,8 @@ void hb_comm_abort(struct hb_comm *world, int code);
 
 /* Was this process started as one of several ranks? */
 bool hb_comm_is_parallel(void);
+/* Ranks on this machine, as far as the launcher says; at least 1. */
+int hb_comm_local_ranks(void);
 /* "MPICH 4.0.2", or "none: built without MPI". */
 const char *hb_comm_library(void);
 
@@ -89,6 +91,9 @@ HB_MUST_USE hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data
                                       struct hb_comm_request *request);
 /* HB_EIO names the ranks that were waited for in vain. */
 HB_MUST_USE hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count);
+
+/* Looks whether the message is through: request->done. */
+HB_MUST_USE hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request);
 
 /* --- all ranks; collective --- */
 

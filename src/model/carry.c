@@ -72,13 +72,13 @@ hb_status hb_carry_load(struct hb_carry *carry, const struct hb_batch *batch, st
                         struct hb_tensor sine)
 {
     int64_t n = batch->tokens, S = batch->segment_count, cached = carry->cache ? carry->cache->length : 0;
-    if (n < 1 || n > carry->capacity)
+    if (n < 0 || n > carry->capacity)
         return HB_FAIL(HB_EINTERNAL, "a microbatch of %lld tokens in a carry for %lld", (long long)n,
                        (long long)carry->capacity);
     if (carry->cache && (S != 1 || cached + n > carry->cache->capacity))
         return HB_FAIL(HB_EARGUMENT, "%lld tokens do not fit behind %lld in a cache of %lld positions", (long long)n,
                        (long long)cached, (long long)carry->cache->capacity);
-    int32_t *place = malloc((size_t)n * sizeof *place);
+    int32_t *place = malloc((size_t)n * sizeof *place + 1);
     if (!place)
         return HB_FAIL(HB_EMEMORY, "out of memory for the positions of %lld tokens", (long long)n);
     struct hb_positions *positions = &carry->positions;

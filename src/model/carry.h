@@ -9,7 +9,7 @@
 
 /* A microbatch on the host, as the data gives it. */
 struct hb_batch {
-    int64_t tokens;            /* n = sequences * T */
+    int64_t tokens;            /* n = sequences * T; 0 where a rank only takes part */
     const int32_t *ids;        /* [n] */
     const int32_t *labels;     /* [n], negative: ignored; NULL for generation */
     const int32_t *segments;   /* [S+1] rows where attention segments begin; last = n */

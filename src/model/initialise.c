@@ -39,10 +39,7 @@ hb_status hb_model_initialise(struct hb_model *model, uint64_t seed)
         }
         for (int64_t e = 0; e < count && !matrix; e++)
             values[e] = norm ? 1.0f : 0.0f;
-        hb_status status = hb_copy_in_f32(model->context, p->value, values);
-        if (status == HB_OK && p->master.data)
-            status = hb_copy_in_f32(model->context, p->master,
-                                    values + (p->level >= 1 ? p->shard.begin : 0));
+        hb_status status = hb_param_set(model->context, p, values);
         free(values);
         HB_TRY(status);
     }

@@ -30,15 +30,16 @@ void hb_gradients_begin(struct hb_gradients *gradients, int64_t microbatches, st
     gradients->microbatches = microbatches;
     for (int64_t p = 0; p < count; p++)
         for (int u = 0; u < params[p]->use_count; u++)
-            while (params[p]->use[u].node_count) /* leftovers of a step that failed */
-                drop_node(gradients, &params[p]->use[u], 0);
+            hb_gradients_drop(gradients, params[p], u, 0, INT64_MAX); /* leftovers of a step that failed */
 }
 
-static struct hb_tensor node_tensor(const struct hb_param_use *use, const struct hb_fold_node *node)
+/* The root may be a shard; a leaf is whole. */
+static struct hb_tensor node_tensor(const struct hb_param *param, const struct hb_param_use *use,
+                                    const struct hb_fold_node *node)
 {
-    struct hb_tensor t = use->root;
-    if (node->buffer)
-        t.data = node->buffer->data;
+    struct hb_tensor t = param->value;
+    t.dtype = use->root.dtype;
+    t.data = node->buffer ? node->buffer->data : use->root.data;
     return t;
 }
 
@@ -68,11 +69,36 @@ static int find_sibling(const struct hb_gradients *gradients, const struct hb_pa
     return find_node(use, sibling.begin, sibling.end);
 }
 
+/* Memory for what comes of no rows: dropped at the end of the leaf. */
+static hb_status idle_leaf(struct hb_gradients *gradients, const struct hb_param *param,
+                           const struct hb_param_use *use, struct hb_leaf *leaf)
+{
+    struct hb_fold_node node = {.begin = 0};
+    struct hb_tensor full = node_tensor(param, use, &node);
+    full.dtype = hb_real_dtype(gradients->context);
+    *leaf = (struct hb_leaf){.node = -1, .epilogue = use->present.data ? HB_ADD : HB_STORE};
+    HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&full), &leaf->buffer[0]));
+    leaf->out = full;
+    leaf->out.data = leaf->buffer[0]->data;
+    if (!use->present.data)
+        return HB_OK;
+    hb_status status = hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present), &leaf->buffer[1]);
+    if (status != HB_OK) {
+        hb_pool_drop(&gradients->pool, leaf->buffer[0]);
+        return status;
+    }
+    leaf->present = use->present;
+    leaf->present.data = leaf->buffer[1]->data;
+    return hb_zero(gradients->context, leaf->present);
+}
+
 hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, int use_index, int64_t microbatch,
                         bool whole, struct hb_leaf *leaf)
 {
     struct hb_param_use *use = &param->use[use_index];
     bool flags = use->present.data != NULL;
+    if (microbatch == -1)
+        return idle_leaf(gradients, param, use, leaf);
     if (microbatch < 0 || microbatch >= gradients->microbatches)
         return HB_FAIL(HB_EINTERNAL, "%s: leaf of microbatch %lld in a step of %lld", param->name,
                        (long long)microbatch, (long long)gradients->microbatches);
@@ -81,14 +107,15 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
     if (whole && !flags && !rounded && sibling >= 0 && use->nodes[sibling].end == microbatch) {
         struct hb_fold_node *node = &use->nodes[sibling];
         node->end = microbatch + 1;
-        *leaf = (struct hb_leaf){.out = node_tensor(use, node), .epilogue = HB_ADD, .node = sibling};
+        *leaf = (struct hb_leaf){.out = node_tensor(param, use, node), .epilogue = HB_ADD, .node = sibling};
         return HB_OK;
     }
     if (use->node_count == HB_FOLD_NODES_MAX)
         return HB_FAIL(HB_EINTERNAL, "%s: more than %d pending nodes in the fold", param->name, HB_FOLD_NODES_MAX);
     struct hb_fold_node node = {.begin = microbatch, .end = microbatch + 1};
-    if (microbatch > 0) {
-        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->root), &node.buffer));
+    if (microbatch > 0 || param->level >= 2) {
+        struct hb_tensor full = node_tensor(param, use, &node);
+        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&full), &node.buffer));
         if (flags) {
             hb_status status = hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present), &node.present_buffer);
             if (status != HB_OK) {
@@ -102,7 +129,7 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
     if (node.buffer) /* the root has its name for good */
         HB_TRY(hb_trace_call_it(gradients->context, node.buffer->data, "gradient of", param->name));
     *leaf = (struct hb_leaf){
-        .out = node_tensor(use, &node), .epilogue = flags ? HB_ADD : HB_STORE, .node = index};
+        .out = node_tensor(param, use, &node), .epilogue = flags ? HB_ADD : HB_STORE, .node = index};
     if (rounded) {
         struct hb_buffer **wide = &use->nodes[index].wide;
         leaf->out.dtype = hb_real_dtype(gradients->context);
@@ -116,11 +143,12 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
     return HB_OK;
 }
 
-static hb_status merge(struct hb_gradients *gradients, struct hb_param_use *use, int left, int right)
+static hb_status merge(struct hb_gradients *gradients, const struct hb_param *param, struct hb_param_use *use,
+                       int left, int right)
 {
     struct hb_fold_merge_args args = {
-        .left = node_tensor(use, &use->nodes[left]),
-        .right = node_tensor(use, &use->nodes[right]),
+        .left = node_tensor(param, use, &use->nodes[left]),
+        .right = node_tensor(param, use, &use->nodes[right]),
         .left_present = node_present(use, &use->nodes[left]),
         .right_present = node_present(use, &use->nodes[right]),
     };
@@ -134,10 +162,16 @@ hb_status hb_leaf_end(struct hb_gradients *gradients, struct hb_param *param, in
                       const struct hb_leaf *leaf)
 {
     struct hb_param_use *use = &param->use[use_index];
+    if (leaf->node < 0) {
+        hb_pool_drop(&gradients->pool, leaf->buffer[0]);
+        hb_pool_drop(&gradients->pool, leaf->buffer[1]);
+        return HB_OK;
+    }
     struct hb_fold_node *made = &use->nodes[leaf->node];
     int64_t begin = made->begin, end = made->end;
     if (made->wide) {
-        HB_TRY(hb_cast(gradients->context, &(struct hb_cast_args){.x = leaf->out, .out = node_tensor(use, made)}));
+        HB_TRY(hb_cast(gradients->context,
+                       &(struct hb_cast_args){.x = leaf->out, .out = node_tensor(param, use, made)}));
         hb_pool_drop(&gradients->pool, made->wide);
         made->wide = NULL;
     }
@@ -149,8 +183,40 @@ hb_status hb_leaf_end(struct hb_gradients *gradients, struct hb_param *param, in
             begin = use->nodes[sibling].begin;
         else
             end = use->nodes[sibling].end;
-        HB_TRY(merge(gradients, use, on_the_left ? sibling : self, on_the_left ? self : sibling));
+        HB_TRY(merge(gradients, param, use, on_the_left ? sibling : self, on_the_left ? self : sibling));
     }
+    return HB_OK;
+}
+
+hb_status hb_gradients_node(struct hb_gradients *gradients, const struct hb_param *param, int use_index,
+                            int64_t begin, int64_t end, struct hb_tensor *value, struct hb_tensor *present)
+{
+    (void)gradients;
+    const struct hb_param_use *use = &param->use[use_index];
+    int node = find_node(use, begin, end);
+    if (node < 0)
+        return HB_FAIL(HB_EINTERNAL, "%s: microbatches %lld to %lld are missing in the fold of its gradient",
+                       param->name, (long long)begin, (long long)end - 1);
+    *value = node_tensor(param, use, &use->nodes[node]);
+    *present = node_present(use, &use->nodes[node]);
+    return HB_OK;
+}
+
+void hb_gradients_drop(struct hb_gradients *gradients, struct hb_param *param, int use, int64_t begin, int64_t end)
+{
+    for (int i = param->use[use].node_count - 1; i >= 0; i--)
+        if (param->use[use].nodes[i].begin >= begin && param->use[use].nodes[i].end <= end)
+            drop_node(gradients, &param->use[use], i);
+}
+
+hb_status hb_gradients_close_use(struct hb_gradients *gradients, struct hb_param *param, int use_index)
+{
+    struct hb_param_use *use = &param->use[use_index];
+    if (use->node_count != 1 || use->nodes[0].begin != 0 || use->nodes[0].end != gradients->microbatches)
+        return HB_FAIL(HB_EINTERNAL, "%s: the fold of its gradient is incomplete", param->name);
+    if (use->present.data)
+        HB_TRY(hb_fold_close(gradients->context, &(struct hb_fold_close_args){use->root, use->present}));
+    drop_node(gradients, use, 0);
     return HB_OK;
 }
 
@@ -160,14 +226,8 @@ hb_status hb_gradients_close(struct hb_gradients *gradients, struct hb_param *co
         struct hb_param *param = params[p];
         if (!param->trained)
             continue;
-        for (int u = 0; u < param->use_count; u++) {
-            struct hb_param_use *use = &param->use[u];
-            if (use->node_count != 1 || use->nodes[0].begin != 0 || use->nodes[0].end != gradients->microbatches)
-                return HB_FAIL(HB_EINTERNAL, "%s: the fold of its gradient is incomplete", param->name);
-            if (use->present.data)
-                HB_TRY(hb_fold_close(gradients->context, &(struct hb_fold_close_args){use->root, use->present}));
-            drop_node(gradients, use, 0);
-        }
+        for (int u = 0; u < param->use_count; u++)
+            HB_TRY(hb_gradients_close_use(gradients, param, u));
         for (int u = 1; u < param->use_count; u++)
             HB_TRY(hb_add(gradients->context, &(struct hb_add_args){.a = param->use[0].root,
                                                                     .b = param->use[u].root,

@@ -12,7 +12,7 @@ hb_status hb_balance_begin(struct hb_context *context, struct hb_balance *balanc
 
 hb_status hb_balance_end(struct hb_context *context, struct hb_balance *balance, int64_t tokens)
 {
-    if (!balance->layers || balance->kind != HB_BALANCE_HF)
+    if (!balance->layers || balance->kind != HB_BALANCE_HF || !tokens)
         return HB_OK;
     struct hb_tensor fraction = hb_tensor_rows(balance->fraction, 0, 1);
     struct hb_balance_loss_args args = {
@@ -92,7 +92,7 @@ static hb_status route(struct hb_tape *tape, struct hb_tensor x, const struct hb
     HB_TRY_CLEAN(hb_column_sum(tape->context, &(struct hb_column_sum_args){.x = work->tensor[PROBS],
                                                                            .out = balance->prob_sum,
                                                                            .epilogue = first ? HB_STORE : HB_ADD}));
-    if (balance->kind == HB_BALANCE_LAYER)
+    if (balance->kind == HB_BALANCE_LAYER && n)
         HB_TRY_CLEAN(hb_balance_loss(
             tape->context,
             &(struct hb_balance_loss_args){.counts = hb_tensor_rows(balance->counts, moe->layer, 1),
@@ -181,8 +181,8 @@ static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct 
 static hb_status router_gradient(struct hb_tape *tape, const struct hb_moe *moe, const struct hb_balance *balance,
                                  struct hb_tensor *t, struct hb_tensor dweight, struct hb_tensor dlogits)
 {
-    bool aux = balance->aux_factor != 0 && (balance->kind == HB_BALANCE_HF || balance->kind == HB_BALANCE_LAYER);
     int64_t n = t[PROBS].shape[0];
+    bool aux = n && balance->aux_factor != 0 && (balance->kind == HB_BALANCE_HF || balance->kind == HB_BALANCE_LAYER);
     bool whole_model = balance->kind == HB_BALANCE_HF;
     struct hb_router_backward_args args = {
         .probs = t[PROBS],

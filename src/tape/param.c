@@ -74,3 +74,12 @@ int hb_param_extents(const struct hb_param *param, struct hb_range range, struct
         extents[count++] = extent(param, at, range.end, 1);
     return count;
 }
+
+hb_status hb_param_set(struct hb_context *context, struct hb_param *param, const float *values)
+{
+    if (param->master.data)
+        HB_TRY(hb_copy_in_f32(context, param->master, values + (param->level ? param->shard.begin : 0)));
+    if (param->level == 3)
+        return hb_copy_in_f32(context, param->kept, values + param->shard.begin);
+    return hb_copy_in_f32(context, param->value, values);
+}

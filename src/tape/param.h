@@ -55,6 +55,7 @@ struct hb_param {
     bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
     struct hb_tensor value;             /* [..] or [G, ..]; at level 3 without memory until it is gathered */
     struct hb_tensor kept;              /* level 3: the shard, flat */
+    struct hb_buffer *gathered;         /* level 3: the memory of value, while it is there */
     struct hb_tensor master;            /* fp32 of 16-bit weights; data NULL: the weights are their own */
     struct hb_tensor m, v;              /* moments, fp32 */
     int64_t present_parts;              /* flags a use needs: experts of a stack, rows of an embedding, 0 */
@@ -72,10 +73,10 @@ int64_t hb_param_chunks(const struct hb_param *param);
 int64_t hb_param_chunk_begin(const struct hb_param *param, int64_t chunk);
 
 /* Elements `range` of the flat parameter in `t`, which holds all of them or
- * those of the shard. */
+ * those of the shard; flat, unless it is all of `t`. */
 struct hb_tensor hb_param_elements(const struct hb_param *param, struct hb_tensor t, struct hb_range range);
 
-/* A run of whole chunks in a form that ops take: `groups` equal logical tensors,
+/* An extent: a run of whole chunks in a form that ops take: `groups` equal logical tensors,
  * or one piece of one. */
 struct hb_extent {
     struct hb_range range;
@@ -85,6 +86,9 @@ struct hb_extent {
 };
 enum { HB_EXTENTS_MAX = 3 };
 int hb_param_extents(const struct hb_param *param, struct hb_range range, struct hb_extent extents[HB_EXTENTS_MAX]);
+
+/* Sets the weights that are here from all values of the parameter. */
+HB_MUST_USE hb_status hb_param_set(struct hb_context *context, struct hb_param *param, const float *values);
 
 /* Name of logical tensor first_group + g into `text` (HB_PARAM_NAME_MAX * 2 bytes are enough). */
 const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size);

@@ -80,6 +80,7 @@ struct hb_tape {
     const struct hb_precision *precision; /* the model's; NULL: fp32 */
     bool forgetful;        /* values that are cheap to make again are let go (tape/recompute.h) */
     bool with_weights;     /* the backward that runs now does weights too */
+    struct hb_exchange *exchange; /* how rows reach experts elsewhere; NULL: all are here (tape/exchange.h) */
     struct hb_routing *routing; /* where the expert layer leaves or finds its choices; NULL: nowhere */
 };
 

@@ -52,11 +52,12 @@ static void start(struct hb_batches *b, int64_t m)
                                     .segments = b->segments + m * (rows + 1)};
 }
 
-hb_status hb_batches_fill(struct hb_batches *b, const struct hb_stream *stream, int64_t step)
+hb_status hb_batches_fill(struct hb_batches *b, const struct hb_stream *stream, int64_t step,
+                          const bool *wanted)
 {
     for (int64_t m = 0; m < b->microbatches; m++) {
         start(b, m);
-        for (int64_t j = 0; j < b->sequences; j++) {
+        for (int64_t j = 0; j < b->sequences && (!wanted || wanted[m]); j++) {
             uint64_t number = (uint64_t)((step * b->microbatches + m) * b->sequences + j);
             HB_TRY(append(b, stream, m, hb_stream_order(stream, number)));
         }
@@ -64,10 +65,11 @@ hb_status hb_batches_fill(struct hb_batches *b, const struct hb_stream *stream, 
     return HB_OK;
 }
 
-hb_status hb_batches_fill_plain(struct hb_batches *b, const struct hb_stream *stream, int64_t first, int64_t count)
+hb_status hb_batches_fill_plain(struct hb_batches *b, const struct hb_stream *stream, int64_t m, int64_t first,
+                                int64_t count)
 {
-    start(b, 0);
+    start(b, m);
     for (int64_t j = 0; j < count; j++)
-        HB_TRY(append(b, stream, 0, first + j));
+        HB_TRY(append(b, stream, m, first + j));
     return HB_OK;
 }

@@ -21,12 +21,14 @@ HB_MUST_USE hb_status hb_batches_init(struct hb_batches *batches, int64_t microb
                                       int64_t tokens);
 void hb_batches_release(struct hb_batches *batches);
 
-/* Fills all microbatches of step `step`. */
-HB_MUST_USE hb_status hb_batches_fill(struct hb_batches *batches, const struct hb_stream *stream, int64_t step);
+/* Fills the microbatches of step `step`: all, or those `wanted` [M]; the others
+ * have no tokens. */
+HB_MUST_USE hb_status hb_batches_fill(struct hb_batches *batches, const struct hb_stream *stream, int64_t step,
+                                      const bool *wanted);
 
-/* Fills microbatch 0 with the samples first .. first + count - 1 in file order,
+/* Fills microbatch `m` with the samples first .. first + count - 1 in file order,
  * count <= S, and makes it that short: for evaluation. */
 HB_MUST_USE hb_status hb_batches_fill_plain(struct hb_batches *batches, const struct hb_stream *stream,
-                                            int64_t first, int64_t count);
+                                            int64_t m, int64_t first, int64_t count);
 
 #endif

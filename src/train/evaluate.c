@@ -6,12 +6,16 @@ hb_status hb_evaluate(struct hb_stepper *stepper, struct hb_batches *batches, co
     int64_t all = hb_stream_samples(stream);
     *out = (struct hb_evaluation){.samples = samples < all ? samples : all};
     double total = 0;
-    for (int64_t first = 0; first < out->samples; first += batches->sequences) {
-        int64_t rest = out->samples - first, labels;
+    int64_t S = batches->sequences, most = stepper->ranks ? batches->microbatches : 1; /* at a time */
+    for (int64_t first = 0; first < out->samples;) {
+        int64_t labels, count = 0;
         double sum;
-        HB_TRY(hb_batches_fill_plain(batches, stream, first, rest < batches->sequences ? rest : batches->sequences));
-        HB_TRY(hb_step_evaluate(stepper, batches->batch, 1, &sum, &labels));
-        total = total + sum;
+        for (; count < most && first < out->samples; count++, first += S) {
+            int64_t rest = out->samples - first;
+            HB_TRY(hb_batches_fill_plain(batches, stream, count, first, rest < S ? rest : S));
+        }
+        HB_TRY(hb_step_evaluate(stepper, batches->batch, count, total, &sum, &labels));
+        total = sum;
         out->labels += labels;
     }
     if (out->labels == 0)

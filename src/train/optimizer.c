@@ -138,6 +138,7 @@ static hb_status whole_sums(struct hb_optimizer *o, float inv_scale)
 static hb_status chunk_sums(struct hb_optimizer *o, struct hb_tensor x, float inv_scale, int64_t at)
 {
     int64_t count = hb_tensor_count(&x), full = count / HB_CHUNK, rest = count % HB_CHUNK;
+    x = hb_tensor_1d(x.home, x.data, x.dtype, count);
     struct hb_sum_args args = {.squares = true, .factor = inv_scale, .found = o->found};
     if (full) {
         args.x = hb_tensor_rows(x, 0, full * HB_CHUNK);

@@ -61,6 +61,13 @@ static const struct hb_yaml_field fields[] = {
     NODE("training.spikes", AT(spikes_node), "null"),
     NODE("faults", AT(faults_node), "null"),
 
+    INTEGER("parallel.dp", AT(dp), "1", 1, 1 << 20),
+    INTEGER("parallel.ep", AT(ep), "1", 1, 1 << 20),
+    INTEGER("parallel.pp", AT(pp), "1", 1, 1 << 20),
+    INTEGER("parallel.zero", AT(zero), "0", 0, 3),
+    TEXT("parallel.schedule", AT(schedule), "1f1b"),
+    NUMBER("parallel.timeout", AT(timeout), "1800", 0, INFINITY),
+
     INTEGER("model.vocab_size", MODEL(vocab_size), "0", 0, 1 << 28),
     INTEGER("model.hidden_size", MODEL(hidden_size), "0", 0, 1 << 24),
     INTEGER("model.num_hidden_layers", MODEL(num_hidden_layers), "0", 0, HB_LAYERS_MAX),
@@ -224,7 +231,8 @@ hb_status hb_run_config_text(const struct hb_run_config *config, char **text)
 /* Keys under which a run may be continued differently: they change where and
  * how it is computed and reported, never the bits. */
 static const char *const free_keys[] = {
-    "run_folder", "backend", "threads", "data.held_out", "training.digest_every", "training.evaluate_every",
+    "run_folder", "backend", "threads", "parallel.dp", "parallel.ep", "parallel.pp", "parallel.zero",
+    "parallel.schedule", "parallel.timeout", "data.held_out", "training.digest_every", "training.evaluate_every",
     "training.evaluate_samples", "training.checkpoint_every", "training.keep_checkpoints", "training.tensorboard",
     "training.recompute", "training.stop_after_skips",
 };

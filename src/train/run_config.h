@@ -3,6 +3,7 @@
 #ifndef HB_TRAIN_RUN_CONFIG_H
 #define HB_TRAIN_RUN_CONFIG_H
 
+#include "comm/comm.h"
 #include "core/yaml.h"
 #include "model/model.h"
 #include "train/faults.h"
@@ -35,6 +36,10 @@ struct hb_run_config {
     int64_t digest_every, evaluate_every, evaluate_samples, checkpoint_every, keep_checkpoints;
     bool tensorboard;
 
+    int64_t dp, ep, pp, zero; /* parallel/mesh.h, parallel/shard.h */
+    const char *schedule;     /* parallel/schedule.h */
+    double timeout;           /* seconds to wait for another rank; 0: for ever */
+
     const struct hb_yaml_node *recompute_node, *loss_scale_node, *spikes_node, *faults_node;
     struct hb_recompute recompute;
     struct hb_scaler_rule loss_scale;
@@ -54,6 +59,7 @@ struct hb_run_config {
     const char *train[HB_RUN_SHARDS_MAX];
     int64_t train_count;
     struct hb_yaml *doc; /* owned */
+    struct hb_comm *world; /* not from the file: the ranks of the job; NULL: one */
 };
 
 /* Reads the file, merges `overrides` ("a.b=c"), checks everything that needs no

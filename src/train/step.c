@@ -43,14 +43,37 @@ hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, st
     return status;
 }
 
+hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ranks, struct hb_optimizer *optimizer)
+{
+    struct hb_model *model = ranks->model;
+    int64_t L = hb_model_config_moe_layers(&model->config), E = model->config.num_experts;
+    *stepper = (struct hb_stepper){.context = model->context,
+                                   .model = model,
+                                   .optimizer = optimizer,
+                                   .ranks = ranks,
+                                   .microbatches = ranks->options.microbatches};
+    if (!L)
+        return HB_OK;
+    stepper->counts = hb_tensor_2d(model->context, NULL, HB_I64, L, E);
+    hb_status status = allocate(model->context, &stepper->counts);
+    stepper->counts_host = calloc((size_t)(L * E), sizeof *stepper->counts_host);
+    if (status == HB_OK && !stepper->counts_host)
+        status = HB_FAIL(HB_EMEMORY, "out of memory for the expert counts");
+    if (status != HB_OK)
+        hb_stepper_release(stepper);
+    return status;
+}
+
 void hb_stepper_release(struct hb_stepper *s)
 {
     if (!s->context)
         return;
-    hb_tape_release(&s->tape);
-    hb_gradients_begin(&s->gradients, 0, s->model->params, s->model->param_count);
-    hb_gradients_release(&s->gradients);
-    hb_carry_release(&s->carry);
+    if (!s->ranks) {
+        hb_tape_release(&s->tape);
+        hb_gradients_begin(&s->gradients, 0, s->model->params, s->model->param_count);
+        hb_gradients_release(&s->gradients);
+        hb_carry_release(&s->carry);
+    }
     hb_free(s->context, s->losses.data);
     hb_free(s->context, s->aux.data);
     hb_free(s->context, s->z.data);
@@ -83,45 +106,86 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
     return hb_model_backward(model, &s->tape);
 }
 
+/* What a step's microbatches leave to be reported. */
+struct results {
+    double *loss, *tokens; /* [M] */
+    double *aux, *z;       /* [M, L] */
+    double *sums;          /* [M], working memory */
+};
+
+static hb_status results_init(struct results *r, int64_t M, int64_t L)
+{
+    double *memory = calloc((size_t)(M * (3 + 2 * L)), sizeof *memory);
+    *r = (struct results){memory, memory + M, memory + 3 * M, memory + (3 + L) * M, memory + 2 * M};
+    return memory ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
+}
+
+static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, int64_t L, struct results *r)
+{
+    HB_TRY(hb_copy_out(s->context, r->loss, hb_tensor_rows(s->losses, 0, M)));
+    for (int64_t m = 0; m < M; m++)
+        r->tokens[m] = (double)batches[m].tokens;
+    if (!L)
+        return HB_OK;
+    float *aux = malloc((size_t)(M * L) * sizeof *aux);
+    hb_status status = aux ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
+    if (status == HB_OK)
+        status = hb_copy_out_f32(s->context, aux, hb_tensor_rows(s->aux, 0, M));
+    for (int64_t i = 0; status == HB_OK && i < M * L; i++)
+        r->aux[i] = (double)aux[i];
+    free(aux);
+    HB_TRY(status);
+    HB_TRY(hb_copy_out(s->context, r->z, hb_tensor_rows(s->z, 0, M)));
+    return hb_copy_out(s->context, s->counts_host, s->counts);
+}
+
+static hb_status fetch_ranks(struct hb_stepper *s, int64_t M, int64_t L, struct results *r)
+{
+    const struct hb_step_results *from = &s->ranks->executor.results;
+    int64_t aux_layers = s->model->config.balance == HB_BALANCE_LAYER ? L : s->model->config.balance == HB_BALANCE_HF;
+    for (int64_t m = 0; m < M; m++) {
+        r->loss[m] = hb_result_loss(from, m);
+        r->tokens[m] = (double)hb_result_tokens(from, m);
+        for (int64_t l = 0; l < L; l++) {
+            r->aux[m * L + l] = l < aux_layers ? hb_result_aux(from, m, l) : 0;
+            r->z[m * L + l] = hb_result_z(from, m, l);
+        }
+    }
+    return HB_OK;
+}
+
 /* The sums over microbatches, by the tree of the fold. */
+static void summarise(const struct hb_model_config *config, int64_t M, int64_t L, const struct results *r,
+                      struct hb_step_report *report)
+{
+    int64_t aux_layers = config->balance == HB_BALANCE_HF ? 1 : config->balance == HB_BALANCE_LAYER ? L : 0;
+    report->loss = hb_tree_sum_f64(r->loss, M) / (double)report->labels;
+    if (!L)
+        return;
+    for (int64_t m = 0; m < M; m++) {
+        r->sums[m] = 0;
+        for (int64_t l = 0; l < aux_layers; l++)
+            r->sums[m] = r->sums[m] + r->aux[m * L + l];
+    }
+    report->aux = hb_tree_sum_f64(r->sums, M) / (double)M;
+    for (int64_t m = 0; m < M; m++) {
+        r->sums[m] = 0;
+        for (int64_t l = 0; l < L; l++)
+            r->sums[m] = r->sums[m] + r->z[m * L + l] / r->tokens[m];
+    }
+    report->z = hb_tree_sum_f64(r->sums, M) / (double)M;
+}
+
 static hb_status report_losses(struct hb_stepper *s, const struct hb_batch *batches, int64_t M,
                                struct hb_step_report *report)
 {
-    int64_t L = s->carry.balance.layers;
-    enum hb_balance_kind kind = s->carry.balance.kind;
-    double *sums = malloc((size_t)M * sizeof *sums), *z = malloc((size_t)(M * L + 1) * sizeof *z);
-    float *aux = malloc((size_t)(M * L + 1) * sizeof *aux);
-    hb_status status = HB_OK;
-    if (!sums || !z || !aux)
-        status = HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
+    struct results results;
+    int64_t L = hb_model_config_moe_layers(&s->model->config);
+    HB_TRY(results_init(&results, M, L));
+    hb_status status = s->ranks ? fetch_ranks(s, M, L, &results) : fetch(s, batches, M, L, &results);
     if (status == HB_OK)
-        status = hb_copy_out(s->context, sums, hb_tensor_rows(s->losses, 0, M));
-    if (status == HB_OK)
-        report->loss = hb_tree_sum_f64(sums, M) / (double)report->labels;
-    if (status == HB_OK && L)
-        status = hb_copy_out_f32(s->context, aux, hb_tensor_rows(s->aux, 0, M));
-    if (status == HB_OK && L)
-        status = hb_copy_out(s->context, z, hb_tensor_rows(s->z, 0, M));
-    if (status == HB_OK && L)
-        status = hb_copy_out(s->context, s->counts_host, s->counts);
-    if (status == HB_OK && L) {
-        int64_t aux_layers = kind == HB_BALANCE_HF ? 1 : kind == HB_BALANCE_LAYER ? L : 0;
-        for (int64_t m = 0; m < M; m++) {
-            sums[m] = 0;
-            for (int64_t l = 0; l < aux_layers; l++)
-                sums[m] = sums[m] + (double)aux[m * L + l];
-        }
-        report->aux = hb_tree_sum_f64(sums, M) / (double)M;
-        for (int64_t m = 0; m < M; m++) {
-            sums[m] = 0;
-            for (int64_t l = 0; l < L; l++)
-                sums[m] = sums[m] + z[m * L + l] / (double)batches[m].tokens;
-        }
-        report->z = hb_tree_sum_f64(sums, M) / (double)M;
-    }
-    free(sums);
-    free(z);
-    free(aux);
+        summarise(&s->model->config, M, L, &results, report);
+    free(results.loss);
     return status;
 }
 
@@ -141,24 +205,26 @@ static bool is_spike(void *context, double grad_norm)
     return hb_spikes_judge(s->spikes, s->loss_seen, grad_norm);
 }
 
-hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, float scale, bool digest,
-                  struct hb_step_report *report)
+/* Rule 17: factors are made in fp64 and rounded once. */
+static struct hb_factors factors_of(const struct hb_stepper *s, float scale, int64_t labels, int64_t M)
+{
+    const struct hb_model_config *c = &s->model->config;
+    bool aux = c->balance == HB_BALANCE_HF || c->balance == HB_BALANCE_LAYER;
+    return (struct hb_factors){
+        .loss = (float)((double)scale * (double)s->loss_gain / (double)labels),
+        .aux = aux ? (float)((double)scale * c->router_aux_loss_coef / (double)M) : 0,
+        .z = (float)((double)scale * c->router_z_loss_coef / (double)M),
+    };
+}
+
+/* All microbatches on this rank, one after the other. */
+static hb_status run(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, struct hb_factors factors,
+                     struct hb_step_report *report)
 {
     struct hb_model *model = s->model;
-    const struct hb_model_config *config = &model->config;
-    *report = (struct hb_step_report){0};
-    if (M < 1 || M > s->microbatches)
-        return HB_FAIL(HB_EARGUMENT, "a step of %lld microbatches, must be from 1 to %lld", (long long)M,
-                       (long long)s->microbatches);
-    count_batches(batches, M, &report->tokens, &report->labels);
-    if (report->labels == 0)
-        return HB_FAIL(HB_EARGUMENT, "the step has no label: every one of its %lld tokens is ignored; check the data",
-                       (long long)report->tokens);
-    /* Rule 17: factors are made in fp64 and rounded once. */
-    s->carry.loss_factor = (float)((double)scale * (double)s->loss_gain / (double)report->labels);
-    bool aux = config->balance == HB_BALANCE_HF || config->balance == HB_BALANCE_LAYER;
-    s->carry.balance.aux_factor = aux ? (float)((double)scale * config->router_aux_loss_coef / (double)M) : 0;
-    s->carry.balance.z_factor = (float)((double)scale * config->router_z_loss_coef / (double)M);
+    s->carry.loss_factor = factors.loss;
+    s->carry.balance.aux_factor = factors.aux;
+    s->carry.balance.z_factor = factors.z;
     s->tape.pool.in_use_peak = s->tape.pool.in_use;
     if (s->counts.data)
         HB_TRY(hb_zero(s->context, s->counts));
@@ -174,30 +240,78 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     hb_trace_microbatch(s->context, -1);
     hb_trace_at(s->context, (struct hb_trace_place){"gradients", -1}, "fold");
     hb_fault_point(HB_FAULT_FOLD);
-    HB_TRY(hb_gradients_close(&s->gradients, model->params, model->param_count));
+    return hb_gradients_close(&s->gradients, model->params, model->param_count);
+}
+
+/* The share of this rank, by its schedule. */
+static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, struct hb_factors factors,
+                           struct hb_step_report *report)
+{
+    struct hb_executor *executor = &s->ranks->executor;
+    HB_TRY(hb_executor_step(executor, batches, M, factors));
+    HB_TRY(hb_executor_report(executor));
+    report->activation_bytes = hb_executor_activations(executor);
+    if (!s->counts.data)
+        return HB_OK;
+    memcpy(s->counts_host, executor->results.counts, hb_tensor_bytes(&s->counts));
+    return hb_copy_in(s->context, s->counts, s->counts_host);
+}
+
+hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, float scale, bool digest,
+                  struct hb_step_report *report)
+{
+    *report = (struct hb_step_report){0};
+    if (M < 1 || M > s->microbatches)
+        return HB_FAIL(HB_EARGUMENT, "a step of %lld microbatches, must be from 1 to %lld", (long long)M,
+                       (long long)s->microbatches);
+    count_batches(batches, M, &report->tokens, &report->labels);
+    if (s->ranks) {
+        int64_t counts[2] = {report->tokens, report->labels};
+        HB_TRY(hb_comm_sum(s->ranks->mesh.data, counts, 2));
+        report->tokens = counts[0];
+        report->labels = counts[1];
+    }
+    if (report->labels == 0)
+        return HB_FAIL(HB_EARGUMENT, "the step has no label: every one of its %lld tokens is ignored; check the data",
+                       (long long)report->tokens);
+    struct hb_factors factors = factors_of(s, scale, report->labels, M);
+    HB_TRY(s->ranks ? run_ranks(s, batches, M, factors, report) : run(s, batches, M, factors, report));
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
     HB_TRY(report_losses(s, batches, M, report));
     s->loss_seen = report->loss;
     s->optimizer->veto = s->spikes ? is_spike : NULL;
     s->optimizer->veto_context = s;
     HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));
+    if (s->ranks)
+        HB_TRY(hb_ranks_spread(s->ranks));
     /* A skipped update made no hashes: take them from the parameters. */
     return digest ? hb_optimizer_digest(s->optimizer, report->verdict.skipped, report->digest) : HB_OK;
 }
 
-hb_status hb_step_evaluate(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, double *loss_sum,
-                           int64_t *labels)
+static hb_status evaluate(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, double *sums)
 {
-    int64_t tokens;
-    *loss_sum = 0;
-    count_batches(batches, M, &tokens, labels);
     for (int64_t m = 0; m < M; m++) {
-        double sum;
         hb_tape_begin(&s->tape, NULL, 0);
         HB_TRY(hb_carry_load(&s->carry, &batches[m], s->model->cosine, s->model->sine));
         HB_TRY(hb_model_forward(s->model, &s->tape, &s->carry));
-        HB_TRY(hb_copy_out(s->context, &sum, s->carry.loss_sum));
-        *loss_sum = *loss_sum + sum;
+        HB_TRY(hb_copy_out(s->context, &sums[m], s->carry.loss_sum));
     }
     return HB_OK;
+}
+
+hb_status hb_step_evaluate(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, double before,
+                           double *loss_sum, int64_t *labels)
+{
+    int64_t tokens;
+    double *sums = calloc((size_t)M, sizeof *sums);
+    if (!sums)
+        return HB_FAIL(HB_EMEMORY, "out of memory for an evaluation");
+    count_batches(batches, M, &tokens, labels);
+    hb_status status = s->ranks ? hb_executor_evaluate(&s->ranks->executor, batches, M, sums)
+                                : evaluate(s, batches, M, sums);
+    *loss_sum = before;
+    for (int64_t m = 0; m < M; m++)
+        *loss_sum = *loss_sum + sums[m];
+    free(sums);
+    return status;
 }

@@ -6,6 +6,7 @@
 #ifndef HB_TRAIN_STEP_H
 #define HB_TRAIN_STEP_H
 
+#include "parallel/ranks.h"
 #include "train/optimizer.h"
 #include "train/spikes.h"
 
@@ -13,6 +14,8 @@ struct hb_stepper {
     struct hb_context *context;
     struct hb_model *model;
     struct hb_optimizer *optimizer;
+    struct hb_ranks *ranks; /* NULL: one rank */
+    /* of one rank */
     struct hb_tape tape;
     struct hb_gradients gradients;
     struct hb_carry carry;
@@ -20,6 +23,7 @@ struct hb_stepper {
     struct hb_tensor losses;   /* fp64 [M]: sum of CE of each microbatch */
     struct hb_tensor aux;      /* fp32 [M, L] */
     struct hb_tensor z;        /* fp64 [M, L]: sum of squared lse */
+    /* of any */
     struct hb_tensor counts;   /* i64 [L, E] of the step */
     int64_t *counts_host;      /* [L * E] of the last step */
     float loss_gain;           /* the losses of a step are multiplied by it: 1 but for a planned fault */
@@ -40,6 +44,11 @@ struct hb_step_report {
 /* For steps of up to `microbatches` microbatches of up to `tokens` rows. */
 HB_MUST_USE hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model,
                                       struct hb_optimizer *optimizer, int64_t microbatches, int64_t tokens);
+/* For a rank of several, whose ranks have been started. From then on hb_step and
+ * hb_step_evaluate are collective: world. Of the batches of a step only this rank's
+ * (hb_ranks_wanted) need be filled, the others have no tokens. */
+HB_MUST_USE hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ranks,
+                                            struct hb_optimizer *optimizer);
 void hb_stepper_release(struct hb_stepper *stepper);
 
 /* `scale` is the loss scale, a power of two (1 in fp32). Refused when the step
@@ -47,9 +56,9 @@ void hb_stepper_release(struct hb_stepper *stepper);
 HB_MUST_USE hb_status hb_step(struct hb_stepper *stepper, const struct hb_batch *batches, int64_t microbatches,
                               float scale, bool digest, struct hb_step_report *report);
 
-/* Sum of the cross-entropy and number of labels of microbatches; nothing is
- * trained. */
+/* Cross-entropy, each microbatch's sum added to `before` in order, and number of
+ * labels of microbatches; nothing is trained. */
 HB_MUST_USE hb_status hb_step_evaluate(struct hb_stepper *stepper, const struct hb_batch *batches,
-                                       int64_t microbatches, double *loss_sum, int64_t *labels);
+                                       int64_t microbatches, double before, double *loss_sum, int64_t *labels);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backends/registry.h"
 #include "core/fault.h"
@@ -103,6 +104,48 @@ static hb_status open_data(struct hb_trainer *t)
     return hb_batches_init(&t->batches, c->accumulate, c->microbatch, c->sequence_length);
 }
 
+/* Ranks on one machine share its processors. */
+static int threads_of(const struct hb_run_config *c)
+{
+    int ranks = c->world && hb_comm_size(c->world) > 1 ? hb_comm_local_ranks() : 1;
+    if (c->threads || ranks == 1)
+        return (int)c->threads;
+    int all = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return all > ranks ? all / ranks : 1;
+}
+
+/* This rank's part of the model, and what runs it. */
+static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_config *optimizer)
+{
+    const struct hb_run_config *c = t->config;
+    struct hb_ranks_options options = {
+        .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule, .microbatches = c->accumulate};
+    t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
+    if (!t->wanted)
+        return HB_FAIL(HB_EMEMORY, "out of memory for a trainer");
+    hb_comm_set_timeout(c->timeout);
+    HB_TRY(hb_ranks_open(&t->ranks, c->world, &options, &c->model));
+    HB_TRY(hb_model_outline(&t->context, &c->model, &t->ranks.part, &t->model));
+    t->model->recompute = c->recompute;
+    HB_TRY(hb_ranks_attach(&t->ranks, t->model));
+    HB_TRY(hb_model_allocate(t->model, c->sequence_length, true));
+    HB_TRY(hb_optimizer_init_ranks(&t->optimizer, t->model, &t->ranks.mesh, optimizer));
+    HB_TRY(hb_ranks_start(&t->ranks, c->microbatch * c->sequence_length));
+    hb_ranks_wanted(&t->ranks, t->wanted);
+    return hb_stepper_init_ranks(&t->stepper, &t->ranks, &t->optimizer);
+}
+
+static hb_status open_alone(struct hb_trainer *t, const struct hb_optimizer_config *optimizer)
+{
+    const struct hb_run_config *c = t->config;
+    HB_TRY(hb_mesh_check((struct hb_mesh_shape){c->dp, c->ep, c->pp}, 1, c->model.num_experts,
+                         c->model.num_hidden_layers + 2));
+    HB_TRY(hb_model_create(&t->context, &c->model, c->sequence_length, true, &t->model));
+    t->model->recompute = c->recompute;
+    HB_TRY(hb_optimizer_init(&t->optimizer, t->model, optimizer));
+    return hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length);
+}
+
 static hb_status open_model(struct hb_trainer *t)
 {
     struct hb_run_config *c = t->config;
@@ -114,12 +157,9 @@ static hb_status open_model(struct hb_trainer *t)
     if (hb_precision_storage(&c->precision) & ~backend->storage)
         return HB_FAIL(HB_EARGUMENT, "%s: backend %s does not store all types of this precision; choose another one",
                        hb_yaml_place(c->doc, "precision"), c->backend);
-    HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, (int)c->threads, &t->context));
-    HB_TRY(hb_model_create(&t->context, &c->model, c->sequence_length, true, &t->model));
-    t->model->recompute = c->recompute;
+    HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, threads_of(c), &t->context));
     struct hb_optimizer_config optimizer = hb_run_config_optimizer(c);
-    HB_TRY(hb_optimizer_init(&t->optimizer, t->model, &optimizer));
-    HB_TRY(hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length));
+    HB_TRY(c->world && hb_comm_size(c->world) > 1 ? open_rank(t, &optimizer) : open_alone(t, &optimizer));
     hb_scaler_init(&t->scaler, &c->loss_scale);
     t->optimizer.unguarded = !c->loss_scale.skip;
     t->spikes.rule = c->spikes;
@@ -182,9 +222,11 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
     struct hb_run_config *c = t->config;
     char checkpoint[4096], *lock = hb_path_join(c->run_folder, "lock");
     hb_status status = lock ? hb_folder_create(c->run_folder) : HB_FAIL(HB_EMEMORY, "out of memory");
-    if (status == HB_OK)
+    if (status == HB_OK && t->chief)
         status = hb_lock_take(lock, &t->lock);
     free(lock);
+    if (c->world)
+        status = hb_comm_agree(c->world, status);
     HB_TRY(status);
     HB_TRY(find_checkpoint(c, resume, checkpoint, sizeof checkpoint));
     HB_TRY(hb_tokenizer_open(c->tokenizer, &t->tokenizer));
@@ -192,8 +234,11 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
     HB_TRY(open_data(t));
     HB_TRY(open_model(t));
     HB_TRY(start_weights(t, checkpoint));
-    HB_TRY(write_config(t));
+    if (t->chief)
+        HB_TRY(write_config(t));
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
+    if (!t->chief)
+        return HB_OK;
     return hb_metrics_open(&t->metrics, c->run_folder, t->attempted, c->tensorboard);
 }
 
@@ -205,6 +250,7 @@ hb_status hb_trainer_create(struct hb_run_config *config, bool resume, struct hb
     t->config = config;
     t->lock = -1;
     t->saved_at = -1;
+    t->chief = !config->world || hb_comm_rank(config->world) == 0;
     t->loss = t->held_out_loss = (double)NAN;
     hb_status status = open_all(t, resume);
     if (status != HB_OK) {
@@ -224,6 +270,8 @@ void hb_trainer_destroy(struct hb_trainer *t)
     hb_batches_release(&t->batches);
     hb_stepper_release(&t->stepper);
     hb_optimizer_release(&t->optimizer);
+    hb_ranks_close(&t->ranks);
+    free(t->wanted);
     hb_model_destroy(t->model);
     hb_stream_destroy(t->train);
     hb_stream_destroy(t->held_out);
@@ -236,6 +284,9 @@ void hb_trainer_destroy(struct hb_trainer *t)
 
 hb_status hb_trainer_trace(struct hb_trainer *t, const struct hb_trace_request *request)
 {
+    if (t->stepper.ranks)
+        return HB_FAIL(HB_EUNSUPPORTED, "a run of several ranks cannot be traced; trace the same step on one rank: its "
+                       "bits are the same");
     return hb_run_trace_create(t->config->run_folder, t->attempted, request, t->model, &t->trace);
 }
 
@@ -244,7 +295,7 @@ hb_status hb_trainer_trace(struct hb_trainer *t, const struct hb_trace_request *
 /* Share of experts, over all layers, with at least a tenth of the mean load (row A1). */
 static double experts_used(const struct hb_stepper *s)
 {
-    int64_t L = s->carry.balance.layers, E = s->carry.balance.experts, used = 0;
+    int64_t L = hb_model_config_moe_layers(&s->model->config), E = s->model->config.num_experts, used = 0;
     if (!L)
         return -1;
     for (int64_t l = 0; l < L; l++) {
@@ -363,7 +414,7 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     const struct hb_run_config *c = t->config;
     struct hb_step_report report;
     double start = hb_clock_now();
-    HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted));
+    HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted, t->wanted));
     hb_fault_step(t->attempted + 1);
     double scale = t->scaler.scale;
     HB_TRY(step(t, &report));
@@ -389,12 +440,23 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
         .held_out_loss = t->held_out_loss,
         .experts_used = experts_used(&t->stepper),
     };
-    HB_TRY(hb_metrics_write(&t->metrics, &line));
-    if (report.verdict.skipped || report.verdict.nonfinite)
+    if (t->chief)
+        HB_TRY(hb_metrics_write(&t->metrics, &line));
+    if (t->chief && (report.verdict.skipped || report.verdict.nonfinite))
         hb_log(HB_LOG_WARNING, "step %lld: %s; the update was %s", (long long)t->attempted,
                report.verdict.nonfinite ? "a gradient is not finite" : "loss or gradient norm is a spike",
                report.verdict.skipped ? "skipped" : "applied all the same");
     return last || due(t->attempted, c->checkpoint_every) ? save(t) : HB_OK;
+}
+
+/* A signal may reach ranks at different times: they stop after the same step. */
+static hb_status wants_stop(const struct hb_trainer *t, const volatile sig_atomic_t *stop, bool *enough)
+{
+    int64_t any = *stop;
+    if (t->config->world)
+        HB_TRY(hb_comm_max(t->config->world, &any, 1));
+    *enough = any != 0;
+    return HB_OK;
 }
 
 hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop)
@@ -402,8 +464,12 @@ hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop
     const struct hb_run_config *c = t->config;
     double begin = hb_clock_now(), smooth = 0; /* seconds a step, smoothed */
     int64_t first = t->attempted;
-    while (t->attempted < c->steps && !*stop) {
+    while (t->attempted < c->steps) {
         double seconds;
+        bool enough;
+        HB_TRY(wants_stop(t, stop, &enough));
+        if (enough)
+            break;
         int64_t step = t->attempted + 1;
         hb_status status = advance(t, &seconds);
         if (status != HB_OK) {
@@ -413,7 +479,8 @@ hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop
         smooth = smooth == 0 ? seconds : 0.9 * smooth + 0.1 * seconds;
         double mean = (hb_clock_now() - begin) / (double)(t->attempted - first);
         double tokens = (double)(c->accumulate * c->microbatch * c->sequence_length);
-        show_progress(t, tokens / smooth, mean * (double)(c->steps - t->attempted));
+        if (t->chief)
+            show_progress(t, tokens / smooth, mean * (double)(c->steps - t->attempted));
     }
     hb_progress_end();
     return save(t);

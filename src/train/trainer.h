@@ -6,6 +6,8 @@
  *   hb_trainer_run      steps until the last one or until *stop
  *   hb_trainer_destroy
  *
+ * With several ranks (config->world) all functions are collective: world.
+ *
  * A run folder belongs to one process at a time. Whatever happens after a
  * checkpoint was written, that checkpoint stays whole. */
 #ifndef HB_TRAIN_TRAINER_H
@@ -23,6 +25,9 @@
 
 struct hb_trainer {
     struct hb_run_config *config; /* the caller's, alive until destroy */
+    bool chief; /* the rank that writes: 0 */
+    struct hb_ranks ranks; /* zero of one rank */
+    bool *wanted;          /* [M] this rank's microbatches; NULL: all */
     int lock;
     struct hb_context context;
     struct hb_tokenizer *tokenizer;

@@ -76,10 +76,10 @@ static void test_steps(void **state)
         OK(hb_batches_init(&batches, M, S, T));
         assert_true(hb_stream_samples(stream) % (M * S) != 0); /* steps that cross an epoch occur */
         for (int64_t step = 0; step < 20; step++) {
-            OK(hb_batches_fill(&batches, stream, step));
+            OK(hb_batches_fill(&batches, stream, step, NULL));
             check_step(&batches, stream, step);
         }
-        OK(hb_batches_fill(&batches, stream, 4)); /* and back: no state */
+        OK(hb_batches_fill(&batches, stream, 4, NULL)); /* and back: no state */
         check_step(&batches, stream, 4);
         assert_int_equal(hb_stream_order(stream, 7) == 7, !shuffle);
         hb_batches_release(&batches);
@@ -93,7 +93,7 @@ static void test_plain(void **state)
     struct hb_stream *stream = open_stream(true);
     struct hb_batches batches;
     OK(hb_batches_init(&batches, M, S, T));
-    OK(hb_batches_fill(&batches, stream, 0));
+    OK(hb_batches_fill(&batches, stream, 0, NULL));
     for (int64_t count = 1; count <= S; count++) { /* in file order, however the stream is shuffled */
         int64_t segment = 0;
         OK(hb_batches_fill_plain(&batches, stream, 3, count));
@@ -102,7 +102,7 @@ static void test_plain(void **state)
             check_sequence(&batches.batch[0], j, stream, 3 + j, &segment);
         assert_int_equal(batches.batch[0].segment_count, segment);
     }
-    OK(hb_batches_fill(&batches, stream, 2)); /* training goes on as if nothing had been */
+    OK(hb_batches_fill(&batches, stream, 2, NULL)); /* training goes on as if nothing had been */
     check_step(&batches, stream, 2);
     hb_batches_release(&batches);
     hb_stream_destroy(stream);

@@ -1,0 +1,87 @@
+/* The executor: performs a rank's row of a schedule, action by action.
+ *
+ * A *lane* is one microbatch in one stage: its carry and its tape, alive from the
+ * forward action to the last of its backward ones. All lanes share one stock of
+ * buffers. What passes between stages is what the carry declares: the residual,
+ * the statistics of the router that are summed over all layers; backwards the
+ * gradient of the residual and the finished statistics (numerics.md rule 16).
+ *
+ * A rank without a microbatch in the last round works on one without rows: it
+ * takes part in everything, and its leaves are thrown away. */
+#ifndef HB_PARALLEL_EXECUTOR_H
+#define HB_PARALLEL_EXECUTOR_H
+
+#include "parallel/reduce.h"
+#include "parallel/schedule.h"
+
+/* How the blocks are cut into stages, and where those live. */
+struct hb_stages {
+    int count;
+    int64_t *first_block; /* [count + 1], owned */
+    int *rank_of;         /* [count], ranks of the pipe; owned */
+};
+
+/* What the forward passes of a step leave to be reported: of all ranks after
+ * hb_executor_report. */
+struct hb_step_results {
+    int64_t microbatches, layers, experts; /* most so far, L, E */
+    double *values;                        /* by microbatch; read by the functions below */
+    bool *filled;                          /* made on this rank */
+    int64_t *counts;                       /* [L, E] tokens per expert */
+};
+double hb_result_loss(const struct hb_step_results *results, int64_t m); /* sum of cross-entropy */
+int64_t hb_result_tokens(const struct hb_step_results *results, int64_t m);
+double hb_result_aux(const struct hb_step_results *results, int64_t m, int64_t layer); /* `hf`: layer 0 is all */
+double hb_result_z(const struct hb_step_results *results, int64_t m, int64_t layer);   /* sum of squared lse */
+
+/* Of every microbatch: as struct hb_carry has them. */
+struct hb_factors {
+    float loss, aux, z;
+};
+
+struct hb_lane;
+
+struct hb_executor {
+    struct hb_context *context;
+    struct hb_model *model;
+    const struct hb_mesh *mesh;
+    const struct hb_schedule *schedule;
+    const struct hb_stages *stages;
+    struct hb_sharding *sharding;
+    struct hb_reducer *reducer;
+    struct hb_gradients *gradients;
+    struct hb_exchange *exchange; /* NULL: all experts are here */
+    int64_t tokens;               /* rows of a microbatch, at most */
+    struct hb_pool pool;
+    struct hb_lane **lanes;  /* [stages * rounds], NULL: not alive */
+    struct hb_lane *idle;
+    struct hb_outgoing *outgoing; /* messages on their way */
+    int64_t *layer_counts;        /* [E], working memory */
+    /* of the step that runs */
+    int64_t microbatches;
+    const struct hb_batch *batches;
+    struct hb_factors factors;
+    struct hb_step_results results;
+};
+
+/* The caller has filled in everything down to `tokens`. */
+HB_MUST_USE hb_status hb_executor_init(struct hb_executor *executor);
+void hb_executor_release(struct hb_executor *executor);
+
+/* One step of M microbatches, of which `batches` has this rank's: all gradients
+ * are in the reducer afterwards. Collective: world. */
+HB_MUST_USE hb_status hb_executor_step(struct hb_executor *executor, const struct hb_batch *batches, int64_t M,
+                                       struct hb_factors factors);
+
+/* Gathers the results of the step from all ranks. Collective: world. */
+HB_MUST_USE hb_status hb_executor_report(struct hb_executor *executor);
+
+/* Forward only: the sum of the cross-entropy of each of `count` microbatches, of
+ * which round-robin each data rank does its own. Collective: world. */
+HB_MUST_USE hb_status hb_executor_evaluate(struct hb_executor *executor, const struct hb_batch *batches, int64_t count,
+                                           double *sums);
+
+/* Most bytes of activations in use in the last step. */
+int64_t hb_executor_activations(const struct hb_executor *executor);
+
+#endif
