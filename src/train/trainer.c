@@ -335,6 +335,11 @@ static hb_status save(struct hb_trainer *t)
 {
     if (t->saved_at == t->attempted)
         return HB_OK;
+    if (t->stepper.ranks) {
+        if (t->chief)
+            hb_log(HB_LOG_WARNING, "a run of several ranks writes no checkpoint in this version");
+        return HB_OK;
+    }
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
     const struct hb_run_config *c = t->config;
     struct hb_run_state state = {

@@ -96,7 +96,7 @@ static void test_plain(void **state)
     OK(hb_batches_fill(&batches, stream, 0, NULL));
     for (int64_t count = 1; count <= S; count++) { /* in file order, however the stream is shuffled */
         int64_t segment = 0;
-        OK(hb_batches_fill_plain(&batches, stream, 3, count));
+        OK(hb_batches_fill_plain(&batches, stream, 0, 3, count));
         assert_int_equal(batches.batch[0].tokens, count * T);
         for (int64_t j = 0; j < count; j++)
             check_sequence(&batches.batch[0], j, stream, 3 + j, &segment);

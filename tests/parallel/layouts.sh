@@ -1,0 +1,21 @@
+#!/bin/sh
+# The results of a run are the same in every layout: a few of them (tools/check-layouts has many).
+set -eu
+. "$(dirname "$0")/prepare.inc"
+prepare
+run one 1
+while read -r ranks layout options; do
+    run other "$ranks" --parallel "$layout" $options
+    same other
+    echo "same: $ranks ranks, $layout $options"
+    rm -rf "$work/other"
+done <<'END'
+2 dp=2
+3 dp=3 --zero 1
+2 dp=2 --zero 2
+3 dp=3 --zero 3
+2 pp=2
+3 pp=3 --schedule zb-h1
+2 pp=2 --schedule zb-v --set model.tie_word_embeddings=false
+4 dp=2,pp=2 --zero 3 --schedule interleaved
+END
