@@ -29,6 +29,7 @@ static hb_status create(struct hb_executor *e, struct hb_lane **out)
     hb_tape_init(&lane->tape, e->context);
     hb_pool_init_shared(&lane->tape.pool, &e->pool);
     lane->tape.exchange = e->exchange;
+    lane->tape.precision = &e->model->config.precision;
     *out = lane;
     return HB_OK;
 }

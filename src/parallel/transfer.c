@@ -154,7 +154,7 @@ hb_status hb_receive_forward(struct hb_executor *e, struct hb_lane *lane)
 {
     struct hb_var *x;
     int64_t shape[2] = {lane->carry.ids.shape[0], e->model->config.hidden_size};
-    HB_TRY(hb_var_create(&lane->tape, hb_real_dtype(e->context), 2, shape, &x));
+    HB_TRY(hb_var_create(&lane->tape, HB_CLASS_BLOCK, 2, shape, &x));
     set_input(lane, x);
     struct message message = forward_message(lane, x->value);
     return receive(e, lane->stage - 1, &message);
@@ -165,7 +165,10 @@ hb_status hb_hand_forward(struct hb_executor *e, struct hb_lane *from, struct hb
     struct hb_var *x = calloc(1, sizeof *x);
     if (!x)
         return HB_FAIL(HB_EMEMORY, "out of memory for a variable");
-    *x = (struct hb_var){.value = from->output->value, .buffer = hb_buffer_share(from->output->buffer), .references = 1};
+    *x = (struct hb_var){.value = from->output->value,
+                         .buffer = hb_buffer_share(from->output->buffer),
+                         .references = 1,
+                         .grad_dtype = from->output->grad_dtype};
     to->tape.live_vars++;
     set_input(to, x);
     struct message source = forward_message(from, x->value), target = forward_message(to, x->value);
@@ -202,7 +205,7 @@ hb_status hb_receive_backward(struct hb_executor *e, struct hb_lane *lane)
     if (status != HB_OK)
         hb_pool_drop(&lane->tape.pool, buffer);
     else
-        status = hb_var_contribute(&lane->tape, lane->output, buffer);
+        status = hb_var_contribute(&lane->tape, lane->output, gradient.dtype, buffer);
     return status;
 }
 
@@ -211,7 +214,7 @@ hb_status hb_hand_backward(struct hb_executor *e, struct hb_lane *from, struct h
     struct message source = backward_message(from, from->input->grad), target = backward_message(to, from->input->grad);
     for (int i = 1; i < source.parts; i++)
         HB_TRY(hb_copy(e->context, target.part[i], source.part[i]));
-    HB_TRY(hb_var_contribute(&to->tape, to->output, hb_buffer_share(from->input->grad_buffer)));
+    HB_TRY(hb_var_contribute(&to->tape, to->output, from->input->grad.dtype, hb_buffer_share(from->input->grad_buffer)));
     drop_input(from);
     return HB_OK;
 }
