@@ -41,7 +41,7 @@ int64_t hb_param_chunk_begin(const struct hb_param *param, int64_t chunk)
 
 struct hb_tensor hb_param_elements(const struct hb_param *param, struct hb_tensor t, struct hb_range range)
 {
-    if (range.begin == 0 && range.end == hb_tensor_count(&t) && range.end == hb_param_count(param))
+    if (param->level == 0 && range.begin == 0 && range.end == hb_param_count(param))
         return t; /* as it is */
     int64_t count = hb_tensor_count(&t), first = count == hb_param_count(param) ? 0 : param->shard.begin;
     return hb_tensor_rows(hb_tensor_1d(t.home, t.data, t.dtype, count), range.begin - first,

@@ -73,7 +73,7 @@ int64_t hb_param_chunks(const struct hb_param *param);
 int64_t hb_param_chunk_begin(const struct hb_param *param, int64_t chunk);
 
 /* Elements `range` of the flat parameter in `t`, which holds all of them or
- * those of the shard; flat, unless it is all of `t`. */
+ * those of the shard; flat, or `t` itself where nothing is a shard. */
 struct hb_tensor hb_param_elements(const struct hb_param *param, struct hb_tensor t, struct hb_range range);
 
 /* An extent: a run of whole chunks in a form that ops take: `groups` equal logical tensors,
