@@ -301,7 +301,7 @@ static void refusals(void)
     make_leaves(&leaves, 1);
     hb_gradients_begin(&gradients, 5, &list, 1);
     assert_int_equal(hb_leaf_begin(&gradients, &param, 0, 5, true, &leaf), HB_EINTERNAL);
-    assert_int_equal(hb_leaf_begin(&gradients, &param, 0, -1, true, &leaf), HB_EINTERNAL);
+    assert_int_equal(hb_leaf_begin(&gradients, &param, 0, -2, true, &leaf), HB_EINTERNAL);
     for (int m = 0; m < 4; m++)
         write_leaf(&param, 0, &leaves, m);
     assert_int_equal(hb_gradients_close(&gradients, &list, 1), HB_EINTERNAL);
