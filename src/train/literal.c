@@ -7,7 +7,7 @@ hb_status hb_step_literal(struct hb_stepper *s, const struct hb_batch *batches, 
 {
     double sum;
     struct hb_step_report forward = {0};
-    HB_TRY(hb_step_evaluate(s, batches, M, &sum, &forward.labels));
+    HB_TRY(hb_step_evaluate(s, batches, M, 0, &sum, &forward.labels));
     if (!isfinite(sum)) {
         /* The scale is halved before this backward. */
         HB_TRY(hb_step(s, batches, M, scale / 2, digest, report));

@@ -51,7 +51,8 @@ hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ran
                                    .model = model,
                                    .optimizer = optimizer,
                                    .ranks = ranks,
-                                   .microbatches = ranks->options.microbatches};
+                                   .microbatches = ranks->options.microbatches,
+                                   .loss_gain = 1};
     if (!L)
         return HB_OK;
     stepper->counts = hb_tensor_2d(model->context, NULL, HB_I64, L, E);

@@ -120,6 +120,9 @@ static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_confi
     const struct hb_run_config *c = t->config;
     struct hb_ranks_options options = {
         .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule, .microbatches = c->accumulate};
+    if (c->loss_scale.preset == HB_SCALER_ARTICLE_LITERAL || c->fault_count)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: the article's literal loss scaling and planned faults are for one rank",
+                       hb_yaml_place(c->doc, "training"));
     t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
     if (!t->wanted)
         return HB_FAIL(HB_EMEMORY, "out of memory for a trainer");
@@ -369,6 +372,9 @@ static bool due(int64_t step, int64_t every)
  * the run end? Only after a skipped step, or in a run that is lost anyway. */
 static hb_status diagnose(struct hb_trainer *t, float scale)
 {
+    if (t->stepper.ranks)
+        return HB_FAIL(HB_ENONFINITE, "updates were skipped again and again; run the last step on one rank, which names "
+                       "the first tensor that is not finite");
     const struct hb_run_config *c = t->config;
     struct hb_nonfinite found = {0};
     struct hb_op_trace trace = {.seek = &found, .microbatch = -1};
