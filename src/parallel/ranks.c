@@ -34,8 +34,6 @@ static hb_status open(struct hb_ranks *r, struct hb_comm *world, const struct hb
     const struct hb_ranks_options *o = &r->options;
     int64_t blocks = config->num_hidden_layers + 2, pp = o->shape.pp;
     HB_TRY(hb_mesh_check(o->shape, hb_comm_size(world), config->num_experts, blocks));
-    if (o->shape.ep > 1)
-        return HB_FAIL(HB_EUNSUPPORTED, "ep > 1 is not in this version");
     HB_TRY(hb_mesh_create(world, o->shape, &r->mesh));
     HB_TRY(hb_schedule_open(o->schedule, (int)pp, hb_mesh_rounds(&r->mesh, o->microbatches), &r->schedule));
     if (!hb_schedule_has(&r->schedule, HB_ACTION_SEND_F))

@@ -1,5 +1,8 @@
 #include "tape/moe.h"
 
+#include <stdlib.h>
+
+#include "tape/exchange.h"
 #include "tape/recompute.h"
 
 hb_status hb_balance_begin(struct hb_context *context, struct hb_balance *balance)
@@ -29,7 +32,7 @@ hb_status hb_balance_end(struct hb_context *context, struct hb_balance *balance,
 /* What the entry keeps, by number; tensor[i] lies in saved[i]. The first ones are
  * the layer's choices; ROWS and HIDDEN can be made again from the others. */
 enum { PROBS, LSE, INDEX, WEIGHT, OFFSETS, ROW_OF, PAIR_OF, CHOICES };
-enum { ROWS = CHOICES, GATE, UP, HIDDEN, EXPERT_OUT, KEPT };
+enum { ROWS = CHOICES, GATE, UP, HIDDEN, EXPERT_OUT, BACK, ARRIVED, KEPT };
 /* Made by backward_input for backward_weight. */
 enum { DLOGITS = KEPT, TENSORS };
 _Static_assert((int)TENSORS <= (int)HB_ENTRY_SAVED_MAX, "an entry must hold all of it");
@@ -38,6 +41,7 @@ _Static_assert((int)CHOICES <= (int)HB_ROUTING_MAX, "what is kept for a second r
 struct work {
     struct hb_buffer *buffer[KEPT];
     struct hb_tensor tensor[KEPT];
+    struct hb_arrivals *arrivals; /* NULL: the rows here are those of this rank's own tokens */
 };
 
 static hb_status take(struct hb_tape *tape, struct work *work, int which, enum hb_dtype dtype, int64_t n0,
@@ -154,24 +158,98 @@ static enum hb_dtype type(const struct hb_tape *tape, enum hb_class class)
     return hb_class_dtype(tape->context, tape->precision, class);
 }
 
+/* The rows of source s: all, where there is no exchange. */
+struct source {
+    int64_t begin, rows, microbatch;
+    struct hb_tensor offsets;
+};
+
+static int64_t source_count(const struct hb_arrivals *arrivals)
+{
+    return arrivals ? arrivals->sources : 1;
+}
+
+static struct source source_of(const struct hb_tape *tape, const struct hb_tensor *t,
+                               const struct hb_arrivals *arrivals, int64_t s)
+{
+    if (!arrivals)
+        return (struct source){0, t[ROWS].shape[0], tape->microbatch, t[OFFSETS]};
+    int64_t each = t[ARRIVED].shape[0] / arrivals->sources;
+    return (struct source){arrivals->source[s].begin, arrivals->source[s].rows, arrivals->source[s].microbatch,
+                           hb_tensor_rows(t[ARRIVED], s * each, each)};
+}
+
+/* A product of rows with the experts' matrices, source by source: no row depends on the others. */
+static hb_status expert_product(struct hb_tape *tape, const struct hb_tensor *t, const struct hb_arrivals *arrivals,
+                                enum hb_product_form form, enum hb_product_epilogue epilogue, struct hb_tensor a,
+                                struct hb_tensor b, struct hb_tensor out)
+{
+    for (int64_t s = 0; s < source_count(arrivals); s++) {
+        struct source from = source_of(tape, t, arrivals, s);
+        if (from.rows)
+            HB_TRY(grouped(tape, form, epilogue, hb_tensor_rows(a, from.begin, from.rows), b,
+                           hb_tensor_rows(out, from.begin, from.rows), from.offsets, none));
+    }
+    return HB_OK;
+}
+
+/* The tokens' rows, sorted by expert; then the rows that the experts here work on. */
+static hb_status dispatch(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe, struct work *work)
+{
+    struct hb_tensor *t = work->tensor, own;
+    struct hb_exchange *exchange = tape->exchange;
+    int64_t pairs = x.shape[0] * moe->top_k, C = x.shape[1], here = moe->gate->value.shape[0];
+    enum hb_dtype dtype = type(tape, HB_CLASS_DISPATCHED);
+    struct hb_buffer *buffer;
+    if (!exchange) {
+        HB_TRY(take(tape, work, ROWS, dtype, pairs, C));
+        return hb_dispatch_forward(
+            tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]});
+    }
+    HB_TRY(exchange->meet(exchange, t[OFFSETS], tape->microbatch, &work->arrivals));
+    HB_TRY(take(tape, work, ARRIVED, HB_I32, work->arrivals->sources * (here + 1), 0));
+    HB_TRY(hb_copy_in(tape->context, t[ARRIVED], work->arrivals->offsets));
+    HB_TRY(take(tape, work, ROWS, dtype, work->arrivals->rows, C));
+    HB_TRY(hb_tape_scratch(tape, dtype, 2, (int64_t[]){pairs, C}, &buffer, &own));
+    hb_status status = hb_dispatch_forward(
+        tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = own});
+    if (status == HB_OK)
+        status = exchange->dispatch(exchange, work->arrivals, own, t[ROWS]);
+    hb_pool_drop(&tape->pool, buffer);
+    return status;
+}
+
+/* The experts' rows on their way back to the tokens. */
+static hb_status bring_back(struct hb_tape *tape, const struct hb_moe *moe, int64_t n, struct work *work)
+{
+    struct hb_tensor *t = work->tensor;
+    if (!work->arrivals) {
+        work->buffer[BACK] = hb_buffer_share(work->buffer[EXPERT_OUT]);
+        t[BACK] = t[EXPERT_OUT];
+        return HB_OK;
+    }
+    HB_TRY(take(tape, work, BACK, t[EXPERT_OUT].dtype, n * moe->top_k, t[EXPERT_OUT].shape[1]));
+    return tape->exchange->combine(tape->exchange, work->arrivals, t[EXPERT_OUT], t[BACK]);
+}
+
 static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe, struct work *work,
                          struct hb_tensor y)
 {
     struct hb_tensor *t = work->tensor;
-    int64_t n = x.shape[0], C = x.shape[1], K = moe->top_k, F = moe->gate->value.shape[1];
-    HB_TRY(take(tape, work, ROWS, type(tape, HB_CLASS_DISPATCHED), n * K, C));
-    HB_TRY(hb_dispatch_forward(
-        tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]}));
-    HB_TRY(take(tape, work, GATE, type(tape, HB_CLASS_ACTIVATION), n * K, F));
-    HB_TRY(take(tape, work, UP, type(tape, HB_CLASS_ACTIVATION), n * K, F));
-    HB_TRY(take(tape, work, HIDDEN, type(tape, HB_CLASS_ACTIVATION), n * K, F));
-    HB_TRY(take(tape, work, EXPERT_OUT, type(tape, HB_CLASS_COMBINED), n * K, C));
-    HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->gate->value, t[GATE], t[OFFSETS], none));
-    HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->up->value, t[UP], t[OFFSETS], none));
+    HB_TRY(dispatch(tape, x, moe, work));
+    const struct hb_arrivals *from = work->arrivals;
+    int64_t rows = t[ROWS].shape[0], C = x.shape[1], F = moe->gate->value.shape[1];
+    HB_TRY(take(tape, work, GATE, type(tape, HB_CLASS_ACTIVATION), rows, F));
+    HB_TRY(take(tape, work, UP, type(tape, HB_CLASS_ACTIVATION), rows, F));
+    HB_TRY(take(tape, work, HIDDEN, type(tape, HB_CLASS_ACTIVATION), rows, F));
+    HB_TRY(take(tape, work, EXPERT_OUT, type(tape, HB_CLASS_COMBINED), rows, C));
+    HB_TRY(expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->gate->value, t[GATE]));
+    HB_TRY(expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->up->value, t[UP]));
     HB_TRY(hb_swiglu_forward(tape->context,
                              &(struct hb_swiglu_forward_args){.gate = t[GATE], .up = t[UP], .out = t[HIDDEN]}));
-    HB_TRY(grouped(tape, HB_PRODUCT_NT, HB_STORE, t[HIDDEN], moe->down->value, t[EXPERT_OUT], t[OFFSETS], none));
-    return hb_combine_forward(tape->context, &(struct hb_combine_forward_args){.rows = t[EXPERT_OUT],
+    HB_TRY(expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[HIDDEN], moe->down->value, t[EXPERT_OUT]));
+    HB_TRY(bring_back(tape, moe, x.shape[0], work));
+    return hb_combine_forward(tape->context, &(struct hb_combine_forward_args){.rows = t[BACK],
                                                                                .row_of = t[ROW_OF],
                                                                                .weight = t[WEIGHT],
                                                                                .y = y});
@@ -240,23 +318,29 @@ static hb_status expert_gradients(struct hb_tape *tape, struct hb_entry *entry, 
                                   struct hb_tensor dweight)
 {
     const struct hb_moe *moe = entry->extra;
+    const struct hb_arrivals *from = entry->arrivals;
     struct hb_tensor *t = entry->tensor, drows, dgate, dup, dhidden;
     struct hb_buffer *buffer;
     enum hb_dtype dtype = hb_class_grad_dtype(tape->context, tape->precision, HB_CLASS_ACTIVATION);
-    HB_TRY(take_gradient(tape, entry, EXPERT_OUT, HB_CLASS_COMBINED, &drows));
-    HB_TRY(hb_combine_backward(tape->context, &(struct hb_combine_backward_args){.rows = t[EXPERT_OUT],
+    HB_TRY(take_gradient(tape, entry, BACK, HB_CLASS_COMBINED, &drows));
+    HB_TRY(hb_combine_backward(tape->context, &(struct hb_combine_backward_args){.rows = t[BACK],
                                                                                  .row_of = t[ROW_OF],
                                                                                  .weight = t[WEIGHT],
                                                                                  .dy = dy,
                                                                                  .drows = drows,
                                                                                  .dweight = dweight}));
+    if (from) {
+        struct hb_tensor arrived;
+        HB_TRY(take_gradient(tape, entry, EXPERT_OUT, HB_CLASS_COMBINED, &arrived));
+        HB_TRY(tape->exchange->dispatch(tape->exchange, from, drows, arrived));
+        drows = arrived;
+    }
     t[EXPERT_OUT] = drows;
     HB_TRY(take_gradient(tape, entry, GATE, HB_CLASS_ACTIVATION, &dgate));
     HB_TRY(take_gradient(tape, entry, UP, HB_CLASS_ACTIVATION, &dup));
     HB_TRY(hb_tape_scratch(tape, dtype, 2, t[HIDDEN].shape, &buffer, &dhidden));
     hb_status status;
-    HB_TRY_CLEAN(
-        grouped(tape, HB_PRODUCT_NN, HB_STORE, drows, moe->down->value, dhidden, t[OFFSETS], none));
+    HB_TRY_CLEAN(expert_product(tape, t, from, HB_PRODUCT_NN, HB_STORE, drows, moe->down->value, dhidden));
     HB_TRY_CLEAN(hb_swiglu_backward(tape->context, &(struct hb_swiglu_backward_args){.gate = t[GATE],
                                                                                      .up = t[UP],
                                                                                      .dout = dhidden,
@@ -269,11 +353,28 @@ cleanup:
     return status;
 }
 
+/* The gradients of the rows that came from elsewhere go back there. */
+static hb_status return_gradients(struct hb_tape *tape, const struct hb_arrivals *from, int64_t pairs,
+                                  struct hb_buffer **buffer, struct hb_tensor *drows)
+{
+    if (!from)
+        return HB_OK;
+    struct hb_buffer *own_buffer;
+    struct hb_tensor own;
+    HB_TRY(hb_tape_scratch(tape, drows->dtype, 2, (int64_t[]){pairs, drows->shape[1]}, &own_buffer, &own));
+    hb_status status = tape->exchange->combine(tape->exchange, from, *drows, own);
+    hb_pool_drop(&tape->pool, *buffer);
+    *buffer = own_buffer;
+    *drows = own;
+    return status;
+}
+
 /* Sums are made in fp32 and rounded when they are finished: the gradient of the
  * dispatched rows over gate and up, that of a token over its slots and the router. */
 static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
 {
     const struct hb_moe *moe = entry->extra;
+    const struct hb_arrivals *from = entry->arrivals;
     struct hb_tensor *t = entry->tensor;
     struct hb_var *x = entry->in[0];
     struct hb_buffer *dweight_buffer = NULL, *dlogits_buffer = NULL, *drows_buffer = NULL, *dx_buffer = NULL;
@@ -287,10 +388,11 @@ static hb_status moe_input(struct hb_tape *tape, struct hb_entry *entry)
     HB_TRY_CLEAN(router_gradient(tape, moe, entry->carry, t, dweight, t[DLOGITS]));
 
     HB_TRY_CLEAN(hb_tape_scratch(tape, real, 2, t[ROWS].shape, &drows_buffer, &drows));
-    HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_STORE, t[GATE], moe->gate->value, drows, t[OFFSETS], none));
-    HB_TRY_CLEAN(grouped(tape, HB_PRODUCT_NN, HB_CONTINUE, t[UP], moe->up->value, drows, t[OFFSETS], none));
+    HB_TRY_CLEAN(expert_product(tape, t, from, HB_PRODUCT_NN, HB_STORE, t[GATE], moe->gate->value, drows));
+    HB_TRY_CLEAN(expert_product(tape, t, from, HB_PRODUCT_NN, HB_CONTINUE, t[UP], moe->up->value, drows));
     HB_TRY_CLEAN(hb_tape_round(tape, hb_class_grad_dtype(tape->context, tape->precision, HB_CLASS_DISPATCHED),
                                &drows_buffer, &drows));
+    HB_TRY_CLEAN(return_gradients(tape, from, hb_tensor_count(&t[ROW_OF]), &drows_buffer, &drows));
     HB_TRY_CLEAN(hb_tape_scratch(tape, real, 2, x->value.shape, &dx_buffer, &dx));
     HB_TRY_CLEAN(hb_dispatch_backward(
         tape->context, &(struct hb_dispatch_backward_args){.drows = drows, .row_of = t[ROW_OF], .dx = dx}));
@@ -306,14 +408,23 @@ cleanup:
     return status;
 }
 
-/* One leaf: dW = a^T b, by experts if `offsets` is given. */
-static hb_status weight_leaf(struct hb_tape *tape, struct hb_param *param, struct hb_tensor a, struct hb_tensor b,
-                             struct hb_tensor offsets)
+/* dW = a^T b of the experts: a leaf for each microbatch whose rows are here. */
+static hb_status expert_leaves(struct hb_tape *tape, const struct hb_entry *entry, struct hb_param *param,
+                               struct hb_tensor a, struct hb_tensor b)
 {
-    struct hb_leaf leaf;
-    HB_TRY(hb_leaf_begin(tape->gradients, param, 0, tape->microbatch, true, &leaf));
-    HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, a, b, leaf.out, offsets, leaf.present));
-    return hb_leaf_end(tape->gradients, param, 0, &leaf);
+    const struct hb_arrivals *arrivals = entry->arrivals;
+    for (int64_t s = 0; s < source_count(arrivals); s++) {
+        struct source from = source_of(tape, entry->tensor, arrivals, s);
+        struct hb_leaf leaf;
+        if (arrivals && from.microbatch < 0)
+            continue;
+        HB_TRY(hb_leaf_begin(tape->gradients, param, 0, from.microbatch, true, &leaf));
+        if (from.rows)
+            HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, hb_tensor_rows(a, from.begin, from.rows),
+                           hb_tensor_rows(b, from.begin, from.rows), leaf.out, from.offsets, leaf.present));
+        HB_TRY(hb_leaf_end(tape->gradients, param, 0, &leaf));
+    }
+    return HB_OK;
 }
 
 static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
@@ -323,13 +434,15 @@ static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
     HB_TRY(hb_var_remember(tape, entry->in[0]));
     HB_TRY(remember(tape, entry, ROWS));
     struct hb_tensor x = entry->in[0]->value;
-    HB_TRY(weight_leaf(tape, moe->down, t[EXPERT_OUT], t[HIDDEN], t[OFFSETS]));
-    HB_TRY(weight_leaf(tape, moe->gate, t[GATE], t[ROWS], t[OFFSETS]));
-    HB_TRY(weight_leaf(tape, moe->up, t[UP], t[ROWS], t[OFFSETS]));
-    HB_TRY(weight_leaf(tape, moe->router, t[DLOGITS], x, none));
+    HB_TRY(expert_leaves(tape, entry, moe->down, t[EXPERT_OUT], t[HIDDEN]));
+    HB_TRY(expert_leaves(tape, entry, moe->gate, t[GATE], t[ROWS]));
+    HB_TRY(expert_leaves(tape, entry, moe->up, t[UP], t[ROWS]));
+    struct hb_leaf leaf;
+    HB_TRY(hb_leaf_begin(tape->gradients, moe->router, 0, tape->microbatch, true, &leaf));
+    HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, t[DLOGITS], x, leaf.out, none, none));
+    HB_TRY(hb_leaf_end(tape->gradients, moe->router, 0, &leaf));
     if (!moe->router_bias)
         return HB_OK;
-    struct hb_leaf leaf;
     HB_TRY(hb_leaf_begin(tape->gradients, moe->router_bias, 0, tape->microbatch, true, &leaf));
     HB_TRY(hb_column_sum(tape->context, &(struct hb_column_sum_args){
                                             .x = t[DLOGITS], .out = leaf.out, .epilogue = leaf.epilogue}));
@@ -356,17 +469,21 @@ hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_mo
     if (entry) {
         entry->extra = moe;
         entry->carry = balance;
+        entry->arrivals = work.arrivals;
+        work.arrivals = NULL;
         for (int i = 0; i < KEPT; i++) {
             entry->tensor[i] = work.tensor[i];
-            if (tape->forgetful && (i == ROWS || i == HIDDEN))
+            /* Rows from elsewhere would have to travel again: they stay. */
+            if (tape->forgetful && ((i == ROWS && !entry->arrivals) || i == HIDDEN))
                 entry->tensor[i].data = NULL;
-            else
+            else if (work.buffer[i])
                 hb_entry_save(entry, hb_buffer_share(work.buffer[i]));
         }
     }
 cleanup:
     for (int i = 0; i < KEPT; i++)
         hb_pool_drop(&tape->pool, work.buffer[i]);
+    free(work.arrivals);
     if (status != HB_OK)
         hb_var_drop(tape, y);
     else

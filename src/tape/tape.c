@@ -44,6 +44,8 @@ static void finish(struct hb_tape *tape, struct hb_entry *entry)
         hb_var_drop(tape, entry->out[i]);
     hb_segment_destroy(tape, entry->segment);
     entry->segment = NULL;
+    free(entry->arrivals);
+    entry->arrivals = NULL;
     entry->saved_count = entry->in_count = entry->out_count = 0;
     entry->input_done = entry->weight_done = true;
 }

@@ -33,7 +33,7 @@ struct hb_var {
     int maker_count;
 };
 
-enum { HB_ENTRY_VARS_MAX = 4, HB_ENTRY_SAVED_MAX = 16 };
+enum { HB_ENTRY_VARS_MAX = 4, HB_ENTRY_SAVED_MAX = 24 };
 enum { HB_HEAD_ELEMENTS = 16 << 20 }; /* 64 MB of fp32 */
 
 struct hb_tape;
@@ -63,6 +63,7 @@ struct hb_entry {
     float number[2];
     const void *extra; /* the op's own; owned by the block */
     void *carry;       /* what goes with the microbatch; owned by the carry */
+    void *arrivals;    /* of an exchange (tape/exchange.h); owned, free()d */
     struct hb_segment *segment; /* of an entry that runs ops forward again; owned */
     bool input_done, weight_done;
 };

@@ -18,4 +18,7 @@ done <<'END'
 3 pp=3 --schedule zb-h1
 2 pp=2 --schedule zb-v --set model.tie_word_embeddings=false
 4 dp=2,pp=2 --zero 3 --schedule interleaved
+2 ep=2 --zero 2
+5 ep=5 --set training.recompute=full
+4 ep=2,pp=2 --zero 1 --schedule zb-h1 --set training.recompute=selective
 END
