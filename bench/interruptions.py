@@ -124,7 +124,7 @@ def study(args, folder, precision):
             jumps += spikes(lines)
             aborted += len(lines) < args.steps
             trained = rule != "article-literal" or any(map(bad, lines))
-            finite = lines[-1]["loss"] is not None and not bad(lines[-1])
+            finite = lines[-1]["loss"] is not None
             dead += not (trained and finite)
             if finite:
                 last.append(lines[-1]["loss"])
@@ -146,8 +146,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("hornbook", type=lambda path: str(pathlib.Path(path).resolve()))
     parser.add_argument("--precision", action="append", help="fp32, bf16, fp16, mixed; may be repeated (default all)")
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--calm", type=int, default=1200, help="steps of the calm runs; 0: none")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
