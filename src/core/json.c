@@ -156,7 +156,7 @@ hb_status hb_json_text(const json_t *value, char **text)
 {
     *text = NULL;
     if (!value)
-        return HB_FAIL(HB_EARGUMENT, "there is no JSON value to write (a NaN, infinity or invalid UTF-8?)");
+        return HB_FAIL(HB_EARGUMENT, "there is no JSON value to write: out of memory, or a NaN, an infinity or invalid UTF-8");
     char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
     size_t length = dump ? strlen(dump) : 0;
     char *ended = dump ? realloc(dump, length + 2) : NULL;
