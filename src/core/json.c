@@ -152,16 +152,35 @@ hb_status hb_json_string_or(const json_t *object, const char *where, const char 
     return HB_OK;
 }
 
+static void keep_whole(json_t **value, int failed)
+{
+    if (!failed)
+        return;
+    json_decref(*value);
+    *value = NULL;
+}
+
+void hb_json_put(json_t **object, const char *key, json_t *value)
+{
+    keep_whole(object, json_object_set_new(*object, key, value));
+}
+
+void hb_json_append(json_t **array, json_t *value)
+{
+    keep_whole(array, json_array_append_new(*array, value));
+}
+
 hb_status hb_json_text(const json_t *value, char **text)
 {
     *text = NULL;
     if (!value)
         return HB_FAIL(HB_EARGUMENT, "there is no JSON value to write: out of memory, or a NaN, an infinity or invalid UTF-8");
-    char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    size_t length = dump ? strlen(dump) : 0;
-    char *ended = dump ? realloc(dump, length + 2) : NULL;
-    if (!ended) {
-        free(dump);
+    /* Into our own memory: json_dumps loses pieces of the text when its buffer cannot grow. */
+    const size_t flags = JSON_INDENT(2) | JSON_ENCODE_ANY;
+    size_t length = json_dumpb(value, NULL, 0, flags);
+    char *ended = length ? malloc(length + 2) : NULL;
+    if (!ended || json_dumpb(value, ended, length, flags) != length) {
+        free(ended);
         return HB_FAIL(HB_EMEMORY, "out of memory: cannot write a JSON document");
     }
     memcpy(ended + length, "\n", 2);

@@ -49,6 +49,12 @@ HB_MUST_USE hb_status hb_json_bool_or(const json_t *object, const char *where, c
 HB_MUST_USE hb_status hb_json_string_or(const json_t *object, const char *where, const char *key,
                                         const char *absent, const char **value);
 
+/* Building: adds and takes `value`. What cannot be added (no memory, or a value that
+ * JSON lacks, which jansson gives as NULL) makes the whole *object NULL, and
+ * hb_json_text then says so; nothing is written with a key less. */
+void hb_json_put(json_t **object, const char *key, json_t *value);
+void hb_json_append(json_t **array, json_t *value);
+
 /* Indented by 2, keys in the order of their insertion, "\n" at the end; reals
  * with 17 digits, so that a double comes back as it was. `*text` is free'd by
  * the caller. jansson refuses to hold a NaN or infinity: check what json_real

@@ -53,8 +53,7 @@ hb_status hb_manifest_write(const struct hb_build_options *options, const struct
     json_t *shards = json_object();
     for (int side = 0; side < HB_SIDE_COUNT; side++)
         if (report->total[side].documents > 0)
-            json_object_set_new(shards, side_keys[side],
-                                shard_json(&report->total[side], &report->shards[side]));
+            hb_json_put(&shards, side_keys[side], shard_json(&report->total[side], &report->shards[side]));
     json_t *root =
         json_pack("{s:s, s:i, s:{s:o, s:s, s:i, s:i}, s:{s:s, s:f}, s:o, s:o, s:{s:I, s:I}}", "format",
                   "hornbook-data", "version", 1, "tokenizer", "path", path_json(encoder->path), "xxh3_128",

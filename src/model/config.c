@@ -298,14 +298,14 @@ static hb_status read_precision(const json_t *root, const char *path, struct hb_
 }
 
 /* Models in fp32 say nothing, so that their files stay as they are. */
-static void write_precision(json_t *ours, const struct hb_precision *precision)
+static void write_precision(json_t **ours, const struct hb_precision *precision)
 {
     if (hb_precision_is_fp32(precision))
         return;
     json_t *map = json_object();
     for (int i = 0; i < HB_PRECISION_FIELDS; i++)
-        json_object_set_new(map, hb_precision_field(i), json_string(hb_precision_value(precision, i)));
-    json_object_set_new(ours, "precision", map);
+        hb_json_put(&map, hb_precision_field(i), json_string(hb_precision_value(precision, i)));
+    hb_json_put(ours, "precision", map);
 }
 
 static hb_status read_root(const json_t *root, const char *path, struct hb_model_config *c)
@@ -361,82 +361,82 @@ static json_t *token_id(int64_t id)
     return id < 0 ? json_null() : json_integer(id);
 }
 
-static void add_experts(json_t *root, const struct hb_model_config *c)
+static void add_experts(json_t **root, const struct hb_model_config *c)
 {
-    json_object_set_new(root, "num_experts", json_integer(c->num_experts));
-    json_object_set_new(root, "num_experts_per_tok", json_integer(c->num_experts_per_tok));
-    json_object_set_new(root, "moe_intermediate_size", json_integer(c->moe_intermediate_size));
-    json_object_set_new(root, "norm_topk_prob", json_boolean(c->norm_topk_prob));
-    json_object_set_new(root, "decoder_sparse_step", json_integer(c->decoder_sparse_step));
+    hb_json_put(root, "num_experts", json_integer(c->num_experts));
+    hb_json_put(root, "num_experts_per_tok", json_integer(c->num_experts_per_tok));
+    hb_json_put(root, "moe_intermediate_size", json_integer(c->moe_intermediate_size));
+    hb_json_put(root, "norm_topk_prob", json_boolean(c->norm_topk_prob));
+    hb_json_put(root, "decoder_sparse_step", json_integer(c->decoder_sparse_step));
     json_t *dense = json_array();
     for (int64_t l = 0; l < c->num_hidden_layers; l++)
         if (c->dense_layer[l])
-            json_array_append_new(dense, json_integer(l));
-    json_object_set_new(root, "mlp_only_layers", dense);
-    json_object_set_new(root, "router_aux_loss_coef", json_real(c->router_aux_loss_coef));
-    json_object_set_new(root, "output_router_logits", json_false());
+            hb_json_append(&dense, json_integer(l));
+    hb_json_put(root, "mlp_only_layers", dense);
+    hb_json_put(root, "router_aux_loss_coef", json_real(c->router_aux_loss_coef));
+    hb_json_put(root, "output_router_logits", json_false());
 }
 
-static void add_window(json_t *root, const struct hb_model_config *c)
+static void add_window(json_t **root, const struct hb_model_config *c)
 {
-    json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
+    hb_json_put(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
     if (c->sliding_window == 0)
         return;
-    json_object_set_new(root, "sliding_window", json_integer(c->sliding_window));
-    json_object_set_new(root, "max_window_layers", json_integer(full_layers(c)));
+    hb_json_put(root, "sliding_window", json_integer(c->sliding_window));
+    hb_json_put(root, "max_window_layers", json_integer(full_layers(c)));
     if (c->num_experts > 0)
         return;
     json_t *types = json_array();
     for (int64_t l = 0; l < c->num_hidden_layers; l++)
-        json_array_append_new(types, json_string(c->sliding_layer[l] ? "sliding_attention" : "full_attention"));
-    json_object_set_new(root, "layer_types", types);
+        hb_json_append(&types, json_string(c->sliding_layer[l] ? "sliding_attention" : "full_attention"));
+    hb_json_put(root, "layer_types", types);
 }
 
-static void add_ours(json_t *root, const struct hb_model_config *c)
+static void add_ours(json_t **root, const struct hb_model_config *c)
 {
     json_t *ours = json_pack("{s:i, s:s, s:f, s:f, s:b}", "numerics_version", HB_NUMERICS_VERSION, "balance",
                              hb_balance_name(c->balance), "router_z_loss_coef", c->router_z_loss_coef,
                              "balance_bias_rate", c->balance_bias_rate, "router_bias", (int)c->router_bias);
     if (c->attention_sinks)
-        json_object_set_new(ours, "attention_sinks", json_integer(c->attention_sinks));
+        hb_json_put(&ours, "attention_sinks", json_integer(c->attention_sinks));
     if (c->memory_slots) {
-        json_object_set_new(ours, "memory_slots", json_integer(c->memory_slots));
-        json_object_set_new(ours, "memory_combine", json_string(hb_combine_name(c->memory_combine)));
+        hb_json_put(&ours, "memory_slots", json_integer(c->memory_slots));
+        hb_json_put(&ours, "memory_combine", json_string(hb_combine_name(c->memory_combine)));
     }
-    write_precision(ours, &c->precision);
-    json_object_set_new(root, "hornbook", ours);
+    write_precision(&ours, &c->precision);
+    hb_json_put(root, "hornbook", ours);
 }
 
 hb_status hb_model_config_text(const struct hb_model_config *c, char **text)
 {
     bool moe = c->num_experts > 0;
     json_t *root = json_object();
-    json_object_set_new(root, "architectures",
-                        json_pack("[s]", moe ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM"));
-    json_object_set_new(root, "model_type", json_string(moe ? "qwen3_moe" : "qwen3"));
-    json_object_set_new(root, "vocab_size", json_integer(c->vocab_size));
-    json_object_set_new(root, "hidden_size", json_integer(c->hidden_size));
-    json_object_set_new(root, "num_hidden_layers", json_integer(c->num_hidden_layers));
-    json_object_set_new(root, "num_attention_heads", json_integer(c->num_attention_heads));
-    json_object_set_new(root, "num_key_value_heads", json_integer(c->num_key_value_heads));
-    json_object_set_new(root, "head_dim", json_integer(c->head_dim));
-    json_object_set_new(root, "intermediate_size", json_integer(c->intermediate_size));
-    json_object_set_new(root, "hidden_act", json_string("silu"));
-    json_object_set_new(root, "max_position_embeddings", json_integer(c->max_position_embeddings));
-    json_object_set_new(root, "rms_norm_eps", json_real(c->rms_norm_eps));
-    json_object_set_new(root, "rope_theta", json_real(c->rope_theta));
-    json_object_set_new(root, "attention_bias", json_false());
-    json_object_set_new(root, "attention_dropout", json_real(0));
-    json_object_set_new(root, "initializer_range", json_real(c->initializer_range));
-    json_object_set_new(root, "tie_word_embeddings", json_boolean(c->tie_word_embeddings));
-    add_window(root, c);
-    json_object_set_new(root, "bos_token_id", token_id(c->bos_token_id));
-    json_object_set_new(root, "eos_token_id", token_id(c->eos_token_id));
+    hb_json_put(&root, "architectures",
+                json_pack("[s]", moe ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM"));
+    hb_json_put(&root, "model_type", json_string(moe ? "qwen3_moe" : "qwen3"));
+    hb_json_put(&root, "vocab_size", json_integer(c->vocab_size));
+    hb_json_put(&root, "hidden_size", json_integer(c->hidden_size));
+    hb_json_put(&root, "num_hidden_layers", json_integer(c->num_hidden_layers));
+    hb_json_put(&root, "num_attention_heads", json_integer(c->num_attention_heads));
+    hb_json_put(&root, "num_key_value_heads", json_integer(c->num_key_value_heads));
+    hb_json_put(&root, "head_dim", json_integer(c->head_dim));
+    hb_json_put(&root, "intermediate_size", json_integer(c->intermediate_size));
+    hb_json_put(&root, "hidden_act", json_string("silu"));
+    hb_json_put(&root, "max_position_embeddings", json_integer(c->max_position_embeddings));
+    hb_json_put(&root, "rms_norm_eps", json_real(c->rms_norm_eps));
+    hb_json_put(&root, "rope_theta", json_real(c->rope_theta));
+    hb_json_put(&root, "attention_bias", json_false());
+    hb_json_put(&root, "attention_dropout", json_real(0));
+    hb_json_put(&root, "initializer_range", json_real(c->initializer_range));
+    hb_json_put(&root, "tie_word_embeddings", json_boolean(c->tie_word_embeddings));
+    add_window(&root, c);
+    hb_json_put(&root, "bos_token_id", token_id(c->bos_token_id));
+    hb_json_put(&root, "eos_token_id", token_id(c->eos_token_id));
     static const char *const torch[] = {"float32", "bfloat16", "float16"};
-    json_object_set_new(root, "torch_dtype", json_string(torch[c->precision.weights]));
+    hb_json_put(&root, "torch_dtype", json_string(torch[c->precision.weights]));
     if (moe)
-        add_experts(root, c);
-    add_ours(root, c);
+        add_experts(&root, c);
+    add_ours(&root, c);
     hb_status status = hb_json_text(root, text);
     json_decref(root);
     return status;

@@ -19,9 +19,9 @@ hb_status hb_checkpoint_manifest_write(const struct hb_checkpoint_manifest *mani
 {
     json_t *files = json_object();
     for (int i = 0; i < manifest->count; i++)
-        json_object_set_new(files, manifest->names[i],
-                            json_pack("{s:I, s:s}", "bytes", (json_int_t)manifest->receipts[i].bytes,
-                                      "xxh3_128", manifest->receipts[i].hash));
+        hb_json_put(&files, manifest->names[i],
+                    json_pack("{s:I, s:s}", "bytes", (json_int_t)manifest->receipts[i].bytes, "xxh3_128",
+                              manifest->receipts[i].hash));
     json_t *root = json_pack("{s:s, s:i, s:o}", "format", format_name, "version", 1, "files", files);
     char *path = hb_path_join(folder, "manifest.json"), *text = NULL;
     hb_status status = path ? hb_json_text(root, &text)

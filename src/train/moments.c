@@ -44,9 +44,9 @@ static hb_status declare_ranges(const struct hb_optimizer *o, struct hb_safetens
     json_t *ranges = json_object();
     for (int64_t i = 0; i < o->census.logical_count; i++)
         if (is_trained(o, &o->census.logical[i]))
-            json_object_set_new(ranges, o->census.logical[i].name,
+            hb_json_put(&ranges, o->census.logical[i].name,
                                 json_pack("[I, I]", (json_int_t)0, (json_int_t)o->census.logical[i].count));
-    char *text = json_dumps(ranges, JSON_COMPACT);
+    char *text = ranges ? json_dumps(ranges, JSON_COMPACT) : NULL;
     json_decref(ranges);
     if (!text)
         return HB_FAIL(HB_EMEMORY, "out of memory for the ranges of the moments");
