@@ -20,10 +20,11 @@ static const char usage[] =
     "messages and bytes by kind, FLOPs, the pipeline's bubble, the time of a step and\n"
     "what bounds it (docs/plan.md).\n"
     "\n"
-    "  --parallel LAYOUT   as in dp=4,ep=2,pp=2 (default: one rank)\n"
-    "  --zero N            0 to 3: what the data ranks share (default 0)\n"
-    "  --schedule NAME     gpipe, 1f1b, interleaved:V, zb-h1, zb-v, or a file (default\n"
-    "                      1f1b; docs/schedules.md)\n"
+    "  --parallel LAYOUT   as in dp=4,ep=2,pp=2 (default: what\n"
+    "                      RUN.yaml says; likewise below)\n"
+    "  --zero N            0 to 3: what the data ranks share\n"
+    "  --schedule NAME     gpipe, 1f1b, interleaved:V, zb-h1, zb-v, or a file\n"
+    "                      (docs/schedules.md)\n"
     "  --target X          share of time that the pipeline shall be busy; the least\n"
     "                      number of microbatches for it is printed (default 0.92)\n"
     "  --machine FILE      a description of the machine (docs/plan.md); default: this\n"
@@ -91,19 +92,21 @@ struct wishes {
     struct hb_option_list overrides;
 };
 
-static hb_status run(const char *path, const struct wishes *w, struct hb_run_config *c, struct hb_comm *world)
+static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_comm *world)
 {
     struct hb_plan_request request = {
-        .model = &c->model, .schedule = w->schedule, .level = (int)w->level, .target = w->target,
-        .data_rank = -1};
+        .model = &c->model, .target = w->target, .data_rank = -1};
     struct hb_plan plan;
-    (void)path;
     HB_TRY(complete_model(c));
     request.recompute = c->recompute;
     request.sequences = c->microbatch;
     request.length = c->sequence_length;
     request.microbatches = c->accumulate;
-    HB_TRY(hb_mesh_parse(w->layout, &request.shape));
+    request.shape = (struct hb_mesh_shape){c->dp, c->ep, c->pp};
+    if (w->layout)
+        HB_TRY(hb_mesh_parse(w->layout, &request.shape));
+    request.schedule = w->schedule ? w->schedule : c->schedule;
+    request.level = (int)(w->level >= 0 ? w->level : c->zero);
     HB_TRY(find_machine(w->machine, c, world, &request));
     if (hb_comm_rank(world) > 0) /* it helped to measure */
         return HB_OK;
@@ -117,7 +120,7 @@ static hb_status run(const char *path, const struct wishes *w, struct hb_run_con
 
 int hb_cli_plan(int argc, char **argv)
 {
-    struct wishes w = {.layout = "dp=1", .schedule = "1f1b", .target = 0.92};
+    struct wishes w = {.level = -1, .target = 0.92};
     const struct hb_option options[] = {
         {"--parallel", HB_OPTION_TEXT, &w.layout, 0, 0},  {"--zero", HB_OPTION_INT, &w.level, 0, 3},
         {"--schedule", HB_OPTION_TEXT, &w.schedule, 0, 0}, {"--target", HB_OPTION_NUMBER, &w.target, 0, 1},
@@ -137,7 +140,7 @@ int hb_cli_plan(int argc, char **argv)
         return hb_finish("plan", status);
     status = hb_comm_world(&world);
     if (status == HB_OK)
-        status = run(argv[1], &w, &config, world);
+        status = run(&w, &config, world);
     hb_comm_destroy(world);
     hb_run_config_release(&config);
     return hb_finish("plan", status);

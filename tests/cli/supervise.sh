@@ -70,6 +70,17 @@ grep -q 'step-00000004 is damaged: model.safetensors has hash' log || fail "the 
 grep -q 'going back to .*step-00000002' log || fail "not the checkpoint before"
 [ "$(digest_of damaged)" = "$wanted" ] || fail "another digest from an earlier checkpoint"
 
+# --- several ranks: the launcher ends all when one dies
+if [ -n "${HB_MPIEXEC:-}" ]; then
+    for faults in exchange@3/1 "fold@2/0 optimizer@4/1"; do
+        n=$((n + 1))
+        HB_FAULT=$faults "$HB_PROGRAM" supervise -- "$HB_MPIEXEC" -n 2 "$HB_PROGRAM" train run.yaml --parallel ep=2 \
+            --set run_folder=run-$n >log 2>&1 || fail "two ranks did not end well: $faults"
+        grep -q 'starting it again' log || fail "no rank was killed: $faults"
+        [ "$(digest_of run-$n)" = "$wanted" ] || fail "another digest by two ranks: $faults"
+    done
+fi
+
 # --- what is not to be started again
 code=0
 supervised broken "" --restarts 3 2>/dev/null || code=$?
