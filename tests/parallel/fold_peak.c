@@ -27,7 +27,7 @@ static int64_t measured(struct hb_context *context, const int64_t *leaves, int64
     int32_t present[COUNT];
     struct hb_param param = {.name = "w", .trained = true, .use_count = 1, .groups = 1};
     struct hb_param *params[] = {&param};
-    param.use[0].root = hb_tensor_1d(context, root, HB_F32, COUNT);
+    param.value = param.use[0].root = hb_tensor_1d(context, root, HB_F32, COUNT);
     if (flags)
         param.use[0].present = hb_tensor_1d(context, present, HB_I32, COUNT);
     hb_gradients_init(&gradients, context);
