@@ -17,6 +17,7 @@ struct source {
 
 struct loading {
     struct hb_model *model;
+    const struct hb_model *whole; /* of which model may be a part */
     const char *folder;
     struct hb_safetensors *file;
     const char **claimed; /* names of the file that some parameter takes, as the file spells them */
@@ -75,8 +76,8 @@ static hb_status find_source(struct loading *l, const struct hb_param *p, int64_
         int64_t rows, skip;
         fused_name(p, fused, sizeof fused, &rows, &skip);
         if (hb_safetensors_has(l->file, fused)) {
-            int64_t columns = p->value.shape[2], shape[] = {p->groups, rows, columns};
-            source->begin = (g * rows + skip) * columns;
+            int64_t columns = p->value.shape[2], shape[] = {p->all_groups, rows, columns};
+            source->begin = ((p->first_group + g) * rows + skip) * columns;
             return take(l, fused, 3, shape, &source->tensor);
         }
     }
@@ -88,16 +89,16 @@ static hb_status find_source(struct loading *l, const struct hb_param *p, int64_
 static hb_status check_tied_head(struct loading *l)
 {
     struct hb_safetensors_tensor embedding, head;
-    if (l->model->head != l->model->embedding || !hb_safetensors_has(l->file, "lm_head.weight"))
+    if (l->whole->head != l->whole->embedding || !hb_safetensors_has(l->file, "lm_head.weight"))
         return HB_OK;
-    HB_TRY(take(l, "lm_head.weight", 2, l->model->embedding->value.shape, &head));
-    HB_TRY(hb_safetensors_find(l->file, l->model->embedding->name, &embedding));
+    HB_TRY(take(l, "lm_head.weight", 2, l->whole->embedding->value.shape, &head));
+    HB_TRY(hb_safetensors_find(l->file, l->whole->embedding->name, &embedding));
     if (head.dtype != embedding.dtype || memcmp(head.data, embedding.data, head.bytes) != 0)
         return HB_FAIL(
             HB_EFORMAT,
             "%s: lm_head.weight differs from %s, but config.json ties them; set tie_word_embeddings to "
             "false or remove lm_head.weight",
-            l->folder, l->model->embedding->name);
+            l->folder, l->whole->embedding->name);
     return HB_OK;
 }
 
@@ -130,30 +131,36 @@ static hb_status refuse_unknown(struct loading *l)
 /* Weights take what their type holds of the file's numbers, masters all of it. */
 static hb_status fill(struct hb_context *context, const struct hb_param *p, int64_t g, const struct source *source)
 {
-    HB_TRY(hb_tensor_from_file(context, &source->tensor, source->begin, hb_tensor_part(p->value, p->groups, g)));
-    if (!p->master.data)
-        return HB_OK;
     int64_t part = hb_param_part_count(p), begin = g * part, end = begin + part;
+    if (p->level < 3)
+        HB_TRY(hb_tensor_from_file(context, &source->tensor, source->begin, hb_tensor_part(p->value, p->groups, g)));
+    if (p->level < 3 && !p->master.data)
+        return HB_OK;
     struct hb_range here = p->level >= 1 ? p->shard : (struct hb_range){0, hb_param_count(p)};
     begin = begin > here.begin ? begin : here.begin;
     end = end < here.end ? end : here.end;
     if (begin >= end)
         return HB_OK;
-    return hb_tensor_from_file(context, &source->tensor, source->begin + begin - g * part,
-                               hb_param_elements(p, p->master, (struct hb_range){begin, end}));
+    here = (struct hb_range){begin, end};
+    begin += source->begin - g * part;
+    if (p->level == 3)
+        HB_TRY(hb_tensor_from_file(context, &source->tensor, begin, hb_param_elements(p, p->kept, here)));
+    if (!p->master.data)
+        return HB_OK;
+    return hb_tensor_from_file(context, &source->tensor, begin, hb_param_elements(p, p->master, here));
 }
 
-/* Runs over all logical tensors: once to check, once to copy. */
-static hb_status visit(struct loading *l, bool copy)
+/* Runs over all logical tensors: of the whole model to check, of what is here to copy. */
+static hb_status visit(struct loading *l, const struct hb_model *model, bool copy)
 {
     l->claimed_count = 0;
-    for (int64_t i = 0; i < l->model->param_count; i++) {
-        const struct hb_param *p = l->model->params[i];
+    for (int64_t i = 0; i < model->param_count; i++) {
+        const struct hb_param *p = model->params[i];
         for (int64_t g = 0; g < p->groups; g++) {
             struct source source;
             HB_TRY(find_source(l, p, g, &source));
             if (copy)
-                HB_TRY(fill(l->model->context, p, g, &source));
+                HB_TRY(fill(model->context, p, g, &source));
         }
     }
     return HB_OK;
@@ -162,22 +169,25 @@ static hb_status visit(struct loading *l, bool copy)
 static hb_status load(struct loading *l)
 {
     int64_t most = 1; /* the head of a tied model */
-    for (int64_t i = 0; i < l->model->param_count; i++)
-        most += l->model->params[i]->groups;
+    for (int64_t i = 0; i < l->whole->param_count; i++)
+        most += l->whole->params[i]->groups;
     l->claimed = calloc((size_t)most, sizeof *l->claimed);
     if (!l->claimed)
         return HB_FAIL(HB_EMEMORY, "out of memory for the names of tensors");
     HB_TRY(hb_safetensors_open_model(l->folder, &l->file));
-    HB_TRY(visit(l, false));
+    HB_TRY(visit(l, l->whole, false));
     HB_TRY(check_tied_head(l));
     HB_TRY(refuse_unknown(l));
-    return visit(l, true);
+    return visit(l, l->model, true);
 }
 
 hb_status hb_model_load(struct hb_model *model, const char *folder)
 {
-    struct loading l = {.model = model, .folder = folder};
+    struct hb_model *whole;
+    HB_TRY(hb_model_outline(model->context, &model->config, NULL, &whole));
+    struct loading l = {.model = model, .whole = whole, .folder = folder};
     hb_status status = load(&l);
+    hb_model_destroy(whole);
     hb_safetensors_close(l.file);
     free(l.claimed);
     return status;
@@ -214,19 +224,6 @@ static hb_status write_values(const struct hb_model *model, struct hb_safetensor
     return HB_OK;
 }
 
-static hb_status save_weights(const struct hb_model *model, const char *path, struct hb_file_receipt *receipt)
-{
-    struct hb_safetensors_writer *writer;
-    HB_TRY(hb_safetensors_writer_create(path, &writer));
-    hb_status status;
-    HB_TRY_CLEAN(declare(model, writer));
-    HB_TRY_CLEAN(write_values(model, writer));
-    HB_TRY_CLEAN(hb_safetensors_writer_finish(writer, receipt));
-cleanup:
-    hb_safetensors_writer_destroy(writer);
-    return status;
-}
-
 static hb_status save_config(const struct hb_model *model, const char *path)
 {
     char *text;
@@ -236,8 +233,9 @@ static hb_status save_config(const struct hb_model *model, const char *path)
     return status;
 }
 
-hb_status hb_model_save(const struct hb_model *model, const char *folder, struct hb_file_receipt *weights)
+hb_status hb_model_save_begin(const struct hb_model *model, const char *folder, struct hb_safetensors_writer **writer)
 {
+    *writer = NULL;
     HB_TRY(hb_folder_create(folder));
     char *config = hb_path_join(folder, "config.json"), *tensors = hb_path_join(folder, "model.safetensors");
     hb_status status =
@@ -245,8 +243,22 @@ hb_status hb_model_save(const struct hb_model *model, const char *folder, struct
     if (status == HB_OK)
         status = save_config(model, config);
     if (status == HB_OK)
-        status = save_weights(model, tensors, weights);
+        status = hb_safetensors_writer_create(tensors, writer);
+    if (status == HB_OK)
+        status = declare(model, *writer);
     free(config);
     free(tensors);
+    return status;
+}
+
+hb_status hb_model_save(const struct hb_model *model, const char *folder, struct hb_file_receipt *weights)
+{
+    struct hb_safetensors_writer *writer;
+    hb_status status = hb_model_save_begin(model, folder, &writer);
+    if (status == HB_OK)
+        status = write_values(model, writer);
+    if (status == HB_OK)
+        status = hb_safetensors_writer_finish(writer, weights);
+    hb_safetensors_writer_destroy(writer);
     return status;
 }

@@ -28,4 +28,11 @@ HB_MUST_USE hb_status hb_model_load(struct hb_model *model, const char *folder);
 HB_MUST_USE hb_status hb_model_save(const struct hb_model *model, const char *folder,
                                     struct hb_file_receipt *weights);
 
+/* The beginning of it, for weights that are on several ranks: writes config.json
+ * and declares all tensors of an outlined model; the caller writes them in the
+ * order of its parameters, and finishes. */
+struct hb_safetensors_writer;
+HB_MUST_USE hb_status hb_model_save_begin(const struct hb_model *model, const char *folder,
+                                          struct hb_safetensors_writer **writer);
+
 #endif

@@ -15,7 +15,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct hb_logical *)a)->name, ((const struct hb_logical *)b)->name);
 }
 
-static struct hb_logical *find(const struct hb_census *census, const char *name)
+const struct hb_logical *hb_census_find(const struct hb_census *census, const char *name)
 {
     struct hb_logical key = {.name = (char *)(uintptr_t)name};
     return bsearch(&key, census->logical, (size_t)census->logical_count, sizeof key, by_name);
@@ -67,7 +67,8 @@ static hb_status find_own(struct hb_census *census, const struct hb_model *model
         census->first_chunk[p] = at;
         for (int64_t g = 0; g < param->groups; g++) {
             char name[2 * HB_PARAM_NAME_MAX];
-            struct hb_logical *l = find(census, hb_param_logical_name(param, g, name, sizeof name));
+            const struct hb_logical *found = hb_census_find(census, hb_param_logical_name(param, g, name, sizeof name));
+            struct hb_logical *l = &census->logical[found - census->logical];
             l->param = p;
             l->group = g;
             for (int64_t c = 0; c < each; c++, at++) {

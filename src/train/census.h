@@ -37,6 +37,9 @@ HB_MUST_USE hb_status hb_census_init(struct hb_census *census, const struct hb_m
                                      const struct hb_mesh *mesh);
 void hb_census_release(struct hb_census *census);
 
+/* By name; NULL: no such tensor. */
+const struct hb_logical *hb_census_find(const struct hb_census *census, const char *name);
+
 /* local: a number of 8 bytes for each chunk in the order of the parameters here;
  * all: one for each chunk in the order of names. Collective: world. */
 HB_MUST_USE hb_status hb_census_gather(struct hb_census *census, const uint64_t *local, uint64_t *all);

@@ -12,8 +12,9 @@
 #include "train/checkpoint_folders.h"
 #include "train/checkpoint_manifest.h"
 #include "train/moments.h"
+#include "train/weights_ranks.h"
 
-static const char *const required_files[] = {"config.json", "model.safetensors", HB_MOMENTS_FILE,
+static const char *const required_files[] = {"config.json", "model.safetensors", "optimizer-00000-of-*",
                                              "state.json", NULL};
 
 static hb_status join(const char *folder, const char *name, char **path)
@@ -37,9 +38,7 @@ static hb_status enter(struct saving *s, const char *name)
     HB_TRY(join(s->folder, name, &path));
     hb_status status = hb_file_receipt(path, &receipt);
     free(path);
-    if (status == HB_OK)
-        hb_checkpoint_manifest_add(&s->manifest, name, &receipt);
-    return status;
+    return status == HB_OK ? hb_checkpoint_manifest_add(&s->manifest, name, &receipt) : status;
 }
 
 static hb_status write_text(struct saving *s, const char *name, const void *data, size_t size)
@@ -91,49 +90,109 @@ static hb_status copy_tokenizer(struct saving *s, const char *tokenizer)
     return status;
 }
 
-static hb_status write_moments(struct saving *s, const struct hb_optimizer *optimizer)
+/* --- of one rank or several --- */
+
+static bool is_chief(const struct hb_optimizer *o)
 {
-    char *path;
+    return !o->mesh || hb_comm_rank(o->mesh->world) == 0;
+}
+
+/* One rank's failure is everybody's. */
+static hb_status agree(const struct hb_optimizer *o, hb_status status)
+{
+    return o->mesh ? hb_comm_agree(o->mesh->world, status) : status;
+}
+
+static hb_status write_weights(struct saving *s, struct hb_optimizer *o)
+{
     struct hb_file_receipt receipt;
-    HB_TRY(join(s->folder, HB_MOMENTS_FILE, &path));
-    hb_status status = hb_moments_save(optimizer, path, &receipt);
-    free(path);
+    HB_TRY(o->mesh ? hb_weights_save_ranks(o, s->folder, &receipt) : hb_model_save(o->model, s->folder, &receipt));
+    if (!is_chief(o))
+        return HB_OK;
+    HB_TRY(hb_checkpoint_manifest_add(&s->manifest, "model.safetensors", &receipt));
+    return enter(s, "config.json");
+}
+
+/* Every rank writes its own file; the first one enters them all. */
+static hb_status write_moments(struct saving *s, const struct hb_optimizer *o)
+{
+    int rank = o->mesh ? hb_comm_rank(o->mesh->world) : 0, ranks = o->mesh ? hb_comm_size(o->mesh->world) : 1;
+    char name[HB_MOMENTS_NAME], *path;
+    struct hb_file_receipt own = {0}, *all = calloc((size_t)ranks, sizeof *all);
+    size_t *bytes = calloc((size_t)ranks, sizeof *bytes);
+    hb_status status = all && bytes ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the receipts of a checkpoint");
     if (status == HB_OK)
-        hb_checkpoint_manifest_add(&s->manifest, HB_MOMENTS_FILE, &receipt);
+        status = join(s->folder, hb_moments_file(rank, ranks, name), &path);
+    if (status == HB_OK) {
+        status = hb_moments_save(o, path, &own);
+        free(path);
+    }
+    status = agree(o, status);
+    for (int r = 0; status == HB_OK && r < ranks; r++)
+        bytes[r] = sizeof own;
+    if (status == HB_OK && o->mesh)
+        status = hb_comm_gather(o->mesh->world, &own, all, bytes);
+    else
+        all[0] = own;
+    for (int r = 0; status == HB_OK && is_chief(o) && r < ranks; r++)
+        status = hb_checkpoint_manifest_add(&s->manifest, hb_moments_file(r, ranks, name), &all[r]);
+    free(all);
+    free(bytes);
     return status;
 }
 
-static hb_status write_state(struct saving *s, const struct hb_run_state *state,
-                             struct hb_optimizer *optimizer)
+static hb_status write_state(struct saving *s, const struct hb_run_state *state)
 {
     char *path;
-    struct hb_run_state written = *state;
-    written.applied = optimizer->applied;
-    HB_TRY(hb_optimizer_digest(optimizer, true, written.digest));
     HB_TRY(join(s->folder, "state.json", &path));
-    hb_status status = hb_run_state_write(path, &written);
+    hb_status status = hb_run_state_write(path, state);
     free(path);
     return status == HB_OK ? enter(s, "state.json") : status;
 }
 
-static hb_status write_files(const char *folder, const struct hb_model *model, struct hb_optimizer *optimizer,
-                             const struct hb_run_state *state, const char *tokenizer)
+/* What only the first rank writes. */
+static hb_status write_rest(struct saving *s, const struct hb_run_state *state, const char *tokenizer)
 {
-    struct saving s = {.folder = folder};
-    struct hb_file_receipt weights;
-    HB_TRY(hb_model_save(model, folder, &weights));
-    hb_checkpoint_manifest_add(&s.manifest, "model.safetensors", &weights);
-    HB_TRY(enter(&s, "config.json"));
-    hb_fault_point(HB_FAULT_WRITE);
-    HB_TRY(write_moments(&s, optimizer));
     if (tokenizer)
-        HB_TRY(copy_tokenizer(&s, tokenizer));
-    HB_TRY(write_state(&s, state, optimizer));
-    HB_TRY(hb_checkpoint_manifest_write(&s.manifest, folder));
-    return hb_folder_sync(folder);
+        HB_TRY(copy_tokenizer(s, tokenizer));
+    HB_TRY(write_state(s, state));
+    HB_TRY(hb_checkpoint_manifest_write(&s->manifest, s->folder));
+    return hb_folder_sync(s->folder);
 }
 
-hb_status hb_checkpoint_save(const char *run_folder, struct hb_model *model, struct hb_optimizer *optimizer,
+static hb_status write_files(struct saving *s, struct hb_optimizer *optimizer, const struct hb_run_state *state,
+                             const char *tokenizer)
+{
+    struct hb_run_state written = *state;
+    written.applied = optimizer->applied;
+    HB_TRY(hb_optimizer_digest(optimizer, true, written.digest));
+    HB_TRY(write_weights(s, optimizer));
+    hb_fault_point(HB_FAULT_WRITE);
+    HB_TRY(write_moments(s, optimizer));
+    return agree(optimizer, is_chief(optimizer) ? write_rest(s, &written, tokenizer) : HB_OK);
+}
+
+/* The folder in which the checkpoint grows. */
+static hb_status prepare(const char *run_folder, const char *root)
+{
+    HB_TRY(hb_folder_create(root));
+    HB_TRY(hb_folder_sync(run_folder));
+    return hb_checkpoint_remove_leftovers(root);
+}
+
+static hb_status save(const char *run_folder, const char *root, const char *folder, struct hb_optimizer *optimizer,
+                      const struct hb_run_state *state, const char *tokenizer)
+{
+    struct saving s = {.folder = folder};
+    bool chief = is_chief(optimizer);
+    HB_TRY(agree(optimizer, chief ? prepare(run_folder, root) : HB_OK));
+    hb_status status = write_files(&s, optimizer, state, tokenizer);
+    hb_checkpoint_manifest_release(&s.manifest);
+    HB_TRY(status);
+    return agree(optimizer, chief ? hb_checkpoint_publish(root, state->attempted) : HB_OK);
+}
+
+hb_status hb_checkpoint_save(const char *run_folder, struct hb_optimizer *optimizer,
                              const struct hb_run_state *state, const char *tokenizer, int keep)
 {
     char root[HB_CHECKPOINT_PATH], folder[HB_CHECKPOINT_PATH];
@@ -141,21 +200,16 @@ hb_status hb_checkpoint_save(const char *run_folder, struct hb_model *model, str
         return HB_FAIL(HB_EARGUMENT, "a checkpoint cannot have the number %lld", (long long)state->attempted);
     HB_TRY(hb_checkpoint_root(run_folder, root));
     HB_TRY(hb_checkpoint_path(root, state->attempted, "tmp", folder));
-    HB_TRY(hb_folder_create(root));
-    HB_TRY(hb_folder_sync(run_folder));
-    HB_TRY(hb_checkpoint_remove_leftovers(root));
-    hb_status status = write_files(folder, model, optimizer, state, tokenizer);
-    if (status == HB_OK)
-        status = hb_checkpoint_publish(root, state->attempted);
+    hb_status status = save(run_folder, root, folder, optimizer, state, tokenizer);
     if (status != HB_OK) {
         /* A full disk wants its space back; the message to keep is the first. */
         char message[1024];
         snprintf(message, sizeof message, "%s", hb_error());
-        if (hb_checkpoint_remove_leftovers(root) != HB_OK)
+        if (is_chief(optimizer) && hb_checkpoint_remove_leftovers(root) != HB_OK)
             hb_log(HB_LOG_WARNING, "%s", hb_error());
         return HB_FAIL(status, "step %lld is not saved: %s", (long long)state->attempted, message);
     }
-    if (keep > 0 && hb_checkpoint_prune(root, keep) != HB_OK)
+    if (keep > 0 && is_chief(optimizer) && hb_checkpoint_prune(root, keep) != HB_OK)
         hb_log(HB_LOG_WARNING, "an old checkpoint stays: %s", hb_error());
     return HB_OK;
 }
@@ -254,16 +308,16 @@ static hb_status check_config(const char *path, const struct hb_model *model)
     return status;
 }
 
-static hb_status load(const char *folder, const char *config, const char *moments, const char *state_path,
-                      struct hb_model *model, struct hb_optimizer *optimizer, struct hb_run_state *state)
+static hb_status load(const char *folder, const char *config, const char *state_path, struct hb_model *model,
+                      struct hb_optimizer *optimizer, struct hb_run_state *state)
 {
     struct hb_run_state read;
-    HB_TRY(hb_checkpoint_verify(folder));
+    HB_TRY(agree(optimizer, is_chief(optimizer) ? hb_checkpoint_verify(folder) : HB_OK));
     HB_TRY(hb_run_state_read(state_path, &read));
     HB_TRY(check_config(config, model));
-    HB_TRY(hb_moments_check(optimizer, moments));
+    HB_TRY(hb_moments_check(optimizer, folder));
     HB_TRY(hb_model_load(model, folder));
-    HB_TRY(hb_moments_load(optimizer, moments));
+    HB_TRY(hb_moments_load(optimizer, folder));
     optimizer->applied = read.applied;
     optimizer->attempted = read.attempted;
     char digest[HB_DIGEST_TEXT + 1];
@@ -279,13 +333,10 @@ static hb_status load(const char *folder, const char *config, const char *moment
 hb_status hb_checkpoint_load(const char *path, struct hb_model *model, struct hb_optimizer *optimizer,
                              struct hb_run_state *state)
 {
-    char *config = hb_path_join(path, "config.json"), *moments = hb_path_join(path, HB_MOMENTS_FILE);
-    char *state_path = hb_path_join(path, "state.json");
-    hb_status status = config && moments && state_path
-                           ? load(path, config, moments, state_path, model, optimizer, state)
-                           : HB_FAIL(HB_EMEMORY, "out of memory: cannot load %s", path);
+    char *config = hb_path_join(path, "config.json"), *state_path = hb_path_join(path, "state.json");
+    hb_status status = config && state_path ? load(path, config, state_path, model, optimizer, state)
+                                            : HB_FAIL(HB_EMEMORY, "out of memory: cannot load %s", path);
     free(config);
-    free(moments);
     free(state_path);
     return status;
 }

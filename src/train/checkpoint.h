@@ -2,7 +2,7 @@
  *
  *     model.safetensors, config.json            transformers loads the folder (model/weights.h)
  *     tokenizer.json, tokenizer_config.json     copies
- *     optimizer-00000-of-00001.safetensors      train/moments.h
+ *     optimizer-RRRRR-of-NNNNN.safetensors      one of each rank that saved it (train/moments.h)
  *     state.json                                train/run_state.h
  *     manifest.json                             sizes and hashes of the others
  *
@@ -16,13 +16,15 @@
 #include "train/optimizer.h"
 #include "train/run_state.h"
 
-/* Saves checkpoint number state->attempted. `state`: applied and digest are
+/* Of several ranks, save and load are collective (world); the others are for the
+ * first one.
+ *
+ * Saves checkpoint number state->attempted. `state`: applied and digest are
  * taken from the optimizer, not from here. `tokenizer`: a tokenizer.json or its
  * folder, or NULL. Of the earlier checkpoints the newest keep - 1 stay; 0 keeps
  * all. Only one process at a time may write into a run folder. */
-HB_MUST_USE hb_status hb_checkpoint_save(const char *run_folder, struct hb_model *model,
-                                         struct hb_optimizer *optimizer, const struct hb_run_state *state,
-                                         const char *tokenizer, int keep);
+HB_MUST_USE hb_status hb_checkpoint_save(const char *run_folder, struct hb_optimizer *optimizer,
+                                         const struct hb_run_state *state, const char *tokenizer, int keep);
 
 /* The path of the newest whole checkpoint: the one that `latest` names, else
  * earlier ones; each damaged one on the way is a warning in the log. `path`

@@ -8,21 +8,26 @@
 
 static const char format_name[] = "hornbook-checkpoint";
 
-void hb_checkpoint_manifest_add(struct hb_checkpoint_manifest *manifest, const char *name,
-                                const struct hb_file_receipt *receipt)
+hb_status hb_checkpoint_manifest_add(struct hb_checkpoint_manifest *manifest, const char *name,
+                                     const struct hb_file_receipt *receipt)
 {
-    manifest->names[manifest->count] = name;
-    manifest->receipts[manifest->count++] = *receipt;
+    if (!manifest->files)
+        manifest->files = json_object();
+    json_t *entry = json_pack("{s:I, s:s}", "bytes", (json_int_t)receipt->bytes, "xxh3_128", receipt->hash);
+    if (!manifest->files || !entry || json_object_set_new(manifest->files, name, entry) != 0)
+        return HB_FAIL(HB_EMEMORY, "out of memory for the manifest of a checkpoint");
+    return HB_OK;
+}
+
+void hb_checkpoint_manifest_release(struct hb_checkpoint_manifest *manifest)
+{
+    json_decref(manifest->files);
+    manifest->files = NULL;
 }
 
 hb_status hb_checkpoint_manifest_write(const struct hb_checkpoint_manifest *manifest, const char *folder)
 {
-    json_t *files = json_object();
-    for (int i = 0; i < manifest->count; i++)
-        hb_json_put(&files, manifest->names[i],
-                    json_pack("{s:I, s:s}", "bytes", (json_int_t)manifest->receipts[i].bytes, "xxh3_128",
-                              manifest->receipts[i].hash));
-    json_t *root = json_pack("{s:s, s:i, s:o}", "format", format_name, "version", 1, "files", files);
+    json_t *root = json_pack("{s:s, s:i, s:O}", "format", format_name, "version", 1, "files", manifest->files);
     char *path = hb_path_join(folder, "manifest.json"), *text = NULL;
     hb_status status = path ? hb_json_text(root, &text)
                             : HB_FAIL(HB_EMEMORY, "out of memory: cannot write the manifest of %s", folder);
@@ -62,6 +67,19 @@ static hb_status verify_file(const char *folder, const char *name, const json_t 
     return HB_OK;
 }
 
+static bool lists(json_t *files, const char *required)
+{
+    size_t length = strlen(required);
+    const char *name;
+    json_t *entry;
+    if (required[length - 1] != '*')
+        return json_object_get(files, required) != NULL;
+    json_object_foreach(files, name, entry)
+        if (strncmp(name, required, length - 1) == 0)
+            return true;
+    return false;
+}
+
 static hb_status verify_root(const char *folder, const json_t *root, const char *const *required)
 {
     static const char where[] = "manifest.json";
@@ -75,7 +93,7 @@ static hb_status verify_root(const char *folder, const json_t *root, const char 
                        format, (long long)version, format_name);
     HB_TRY(hb_json_object(root, where, "files", &files));
     for (int i = 0; required[i]; i++)
-        if (!json_object_get(files, required[i]))
+        if (!lists(files, required[i]))
             return HB_FAIL(HB_EFORMAT, "%s does not list %s", where, required[i]);
     const char *name;
     json_object_foreach(files, name, entry)

@@ -10,24 +10,23 @@
 
 #include "core/file_receipt.h"
 
-enum { HB_MANIFEST_FILES_MAX = 8 };
+struct json_t;
 
-/* Files as they are written. Zeroed: none yet. Names are the caller's. */
+/* Files as they are written. Zeroed: none yet. */
 struct hb_checkpoint_manifest {
-    const char *names[HB_MANIFEST_FILES_MAX];
-    struct hb_file_receipt receipts[HB_MANIFEST_FILES_MAX];
-    int count;
+    struct json_t *files; /* owned */
 };
 
-void hb_checkpoint_manifest_add(struct hb_checkpoint_manifest *manifest, const char *name,
-                                const struct hb_file_receipt *receipt);
+HB_MUST_USE hb_status hb_checkpoint_manifest_add(struct hb_checkpoint_manifest *manifest, const char *name,
+                                                 const struct hb_file_receipt *receipt);
+void hb_checkpoint_manifest_release(struct hb_checkpoint_manifest *manifest);
 
 /* Writes FOLDER/manifest.json. */
 HB_MUST_USE hb_status hb_checkpoint_manifest_write(const struct hb_checkpoint_manifest *manifest,
                                                    const char *folder);
 
 /* Reads FOLDER/manifest.json and every byte of the files it names, among which
- * must be the `required` ones (ended by NULL). HB_EFORMAT names the first file
+ * must be the `required` ones (ended by NULL; "NAME*": one that begins so). HB_EFORMAT names the first file
  * that is missing or other than written. */
 HB_MUST_USE hb_status hb_checkpoint_manifest_verify(const char *folder, const char *const *required);
 

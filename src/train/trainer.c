@@ -186,7 +186,7 @@ static hb_status write_config(struct hb_trainer *t)
 }
 
 /* The checkpoint to go on from; "": the run begins. */
-static hb_status find_checkpoint(const struct hb_run_config *c, bool resume, char *checkpoint, size_t size)
+static hb_status find_checkpoint_alone(const struct hb_run_config *c, bool resume, char *checkpoint, size_t size)
 {
     HB_TRY(hb_checkpoint_clean(c->run_folder));
     HB_TRY(hb_checkpoint_find(c->run_folder, checkpoint, size));
@@ -196,6 +196,17 @@ static hb_status find_checkpoint(const struct hb_run_config *c, bool resume, cha
     if (!checkpoint[0] && resume)
         hb_log(HB_LOG_WARNING, "%s holds no checkpoint; starting from the beginning", c->run_folder);
     return HB_OK;
+}
+
+/* The first rank looks; all go on from the same one. */
+static hb_status find_checkpoint(const struct hb_trainer *t, bool resume, char *checkpoint, size_t size)
+{
+    struct hb_comm *world = t->config->world;
+    hb_status status = t->chief ? find_checkpoint_alone(t->config, resume, checkpoint, size) : HB_OK;
+    if (!world)
+        return status;
+    HB_TRY(hb_comm_agree(world, status));
+    return hb_comm_broadcast(world, 0, checkpoint, size);
 }
 
 /* Fresh weights, or those of the checkpoint or folder that the run starts from. */
@@ -231,7 +242,7 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
     if (c->world)
         status = hb_comm_agree(c->world, status);
     HB_TRY(status);
-    HB_TRY(find_checkpoint(c, resume, checkpoint, sizeof checkpoint));
+    HB_TRY(find_checkpoint(t, resume, checkpoint, sizeof checkpoint));
     HB_TRY(hb_tokenizer_open(c->tokenizer, &t->tokenizer));
     HB_TRY(open_model_config(t, checkpoint));
     HB_TRY(open_data(t));
@@ -338,11 +349,6 @@ static hb_status save(struct hb_trainer *t)
 {
     if (t->saved_at == t->attempted)
         return HB_OK;
-    if (t->stepper.ranks) {
-        if (t->chief)
-            hb_log(HB_LOG_WARNING, "a run of several ranks writes no checkpoint in this version");
-        return HB_OK;
-    }
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
     const struct hb_run_config *c = t->config;
     struct hb_run_state state = {
@@ -357,7 +363,7 @@ static hb_status save(struct hb_trainer *t)
         .spike_loss = t->spikes.loss,
         .spike_grad_norm = t->spikes.grad_norm,
     };
-    HB_TRY(hb_checkpoint_save(t->config->run_folder, t->model, &t->optimizer, &state, t->config->tokenizer,
+    HB_TRY(hb_checkpoint_save(t->config->run_folder, &t->optimizer, &state, t->config->tokenizer,
                               (int)t->config->keep_checkpoints));
     t->saved_at = t->attempted;
     return HB_OK;
