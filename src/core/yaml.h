@@ -87,7 +87,7 @@ struct hb_yaml_field {
     enum hb_yaml_type type;
     size_t offset;            /* in the struct */
     const char *fallback;     /* as it would stand in the file ("3e-4", "null"); NULL: required.
-                                 A HB_YAML_NODE has only "null". */
+                                 A HB_YAML_NODE without one is NULL, and written as this. */
     const char *const *names; /* of an enum, NULL at the end */
     double min, max;          /* of numbers, checked if min < max; INFINITY for no bound */
     bool open_min, open_max;  /* the bound itself is outside */

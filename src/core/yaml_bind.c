@@ -190,6 +190,8 @@ hb_status hb_yaml_bind(const struct hb_yaml *doc, const struct hb_yaml_field *fi
         void *to = (char *)object + field->offset;
         if (node && !hb_yaml_is_null(node))
             HB_TRY(read_field(field, node, to));
+        else if (field->fallback && field->type == HB_YAML_NODE)
+            *(const struct hb_yaml_node **)to = NULL; /* who reads it knows what that means */
         else if (field->fallback)
             HB_TRY(read_fallback(field, to));
         else

@@ -136,7 +136,7 @@ static void emit_value(FILE *out, const struct hb_yaml_field *field, const void 
         if (node)
             emit_node(out, node);
         else
-            fputs("null", out);
+            fputs(field->fallback ? field->fallback : "null", out);
         break;
     }
 }

@@ -81,8 +81,11 @@ hb_status hb_precision_set(struct hb_precision *precision, const char *field, co
             *storage_of(precision, f) = (enum hb_storage)s;
             return HB_OK;
         }
-    return HB_FAIL(HB_EARGUMENT, "%s must be fp32, bf16%s, got \"%s\"", field,
-                   count == 4 ? ", fp16 or class" : count == 3 ? " or fp16" : "", value);
+    return HB_FAIL(HB_EARGUMENT, "%s must be %s, got \"%s\"", field,
+                   count == 4   ? "fp32, bf16, fp16 or class"
+                   : count == 3 ? "fp32, bf16 or fp16"
+                                : "fp32 or bf16",
+                   value);
 }
 
 hb_status hb_precision_check(const struct hb_precision *p)

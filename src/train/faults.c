@@ -106,9 +106,12 @@ static hb_status poison_weight(struct hb_model *model, const char *name)
 
 static void spoil_labels(struct hb_batches *batches, int64_t vocabulary)
 {
-    for (int64_t i = 0; i < batches->microbatches * batches->sequences * batches->tokens; i++)
-        if (batches->labels[i] >= 0)
-            batches->labels[i] = (int32_t)((batches->labels[i] + vocabulary / 2) % vocabulary);
+    for (int64_t m = 0; m < batches->microbatches; m++) {
+        int32_t *labels = batches->labels + m * batches->sequences * batches->tokens;
+        for (int64_t i = 0; i < batches->batch[m].tokens; i++) /* none where another rank has them */
+            if (labels[i] >= 0)
+                labels[i] = (int32_t)((labels[i] + vocabulary / 2) % vocabulary);
+    }
 }
 
 hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *batches, struct hb_stepper *stepper)

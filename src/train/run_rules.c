@@ -1,6 +1,5 @@
 #include "train/run_rules.h"
 
-#include <stdio.h>
 #include <string.h>
 
 hb_status hb_recompute_read(const struct hb_yaml_node *node, struct hb_recompute *recompute)
@@ -27,9 +26,7 @@ hb_status hb_recompute_read(const struct hb_yaml_node *node, struct hb_recompute
 /* Puts the place before the last message. */
 static hb_status at(const struct hb_yaml_node *node)
 {
-    char message[512];
-    snprintf(message, sizeof message, "%s", hb_error());
-    return hb_yaml_fail(node, "%s", message);
+    return hb_yaml_fail(node, "%s", hb_error());
 }
 
 static hb_status read_preset(const struct hb_yaml_node *node, struct hb_scaler_rule *rule)
@@ -45,7 +42,7 @@ static hb_status read_preset(const struct hb_yaml_node *node, struct hb_scaler_r
 
 static bool is_number(const char *text)
 {
-    return text[0] && strchr("0123456789.", text[0]);
+    return text[0] && strchr("0123456789.+-", text[0]);
 }
 
 hb_status hb_loss_scale_read(const struct hb_yaml_node *node, struct hb_scaler_rule *rule)

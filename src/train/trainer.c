@@ -114,15 +114,26 @@ static int threads_of(const struct hb_run_config *c)
     return all > ranks ? all / ranks : 1;
 }
 
+/* What changes weights between steps, or needs the whole loss between two passes, is for one rank. */
+static hb_status check_ranks(const struct hb_run_config *c)
+{
+    if (c->loss_scale.preset == HB_SCALER_ARTICLE_LITERAL)
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: the article's literal loss scaling is for one rank",
+                       hb_yaml_place(c->doc, "training.loss_scale"));
+    for (int64_t i = 0; i < c->fault_count; i++)
+        if (c->faults[i].kind != HB_FAULT_OVERFLOW && c->faults[i].kind != HB_FAULT_SPIKE)
+            return HB_FAIL(HB_EUNSUPPORTED, "%s: faults of the kinds nan and weight are for one rank; several ranks take "
+                           "overflow and spike", hb_yaml_place(c->doc, "faults"));
+    return HB_OK;
+}
+
 /* This rank's part of the model, and what runs it. */
 static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_config *optimizer)
 {
     const struct hb_run_config *c = t->config;
     struct hb_ranks_options options = {
         .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule, .microbatches = c->accumulate};
-    if (c->loss_scale.preset == HB_SCALER_ARTICLE_LITERAL || c->fault_count)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: the article's literal loss scaling and planned faults are for one rank",
-                       hb_yaml_place(c->doc, "training"));
+    HB_TRY(check_ranks(c));
     t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
     if (!t->wanted)
         return HB_FAIL(HB_EMEMORY, "out of memory for a trainer");

@@ -224,6 +224,58 @@ static void test_alone_or_among_others(void **state)
     }
 }
 
+/* A batch of k microbatches, all of them in flight at once: every forward pass before the first
+ * backward pass, and the backward passes from the last microbatch to the first. */
+static void step_together(struct run *run, const struct run_data *data, int64_t k, char digest[HB_DIGEST_TEXT + 1])
+{
+    struct hb_stepper one[RUN_MICROBATCHES];
+    struct hb_verdict verdict;
+    int64_t labels = run_labels(data, k);
+    run_begin(run, k, labels);
+    for (int64_t m = 0; m < k; m++) {
+        TH_OK(hb_stepper_init(&one[m], run->model, &run->optimizer, 1, RUN_ROWS));
+        one[m].carry.loss_factor = run->stepper.carry.loss_factor;
+        one[m].carry.balance.aux_factor = run->stepper.carry.balance.aux_factor;
+        one[m].carry.balance.z_factor = run->stepper.carry.balance.z_factor;
+        hb_tape_begin(&one[m].tape, &run->stepper.gradients, m);
+        TH_OK(hb_carry_load(&one[m].carry, &data->batch[m], run->model->cosine, run->model->sine));
+        TH_OK(hb_model_forward(run->model, &one[m].tape, &one[m].carry));
+    }
+    for (int64_t m = k - 1; m >= 0; m--)
+        TH_OK(hb_model_backward(run->model, &one[m].tape));
+    run_end(run);
+    TH_OK(hb_optimizer_step(&run->optimizer, 1, (struct hb_tensor){0}, true, &verdict));
+    TH_OK(hb_optimizer_digest(&run->optimizer, false, digest));
+    for (int64_t m = 0; m < k; m++)
+        hb_stepper_release(&one[m]);
+}
+
+/* k microbatches accumulated one after another are a batch of k. */
+static void test_accumulated_or_together(void **state)
+{
+    (void)state;
+    for (int i = 0; i < run_shape_count; i++) {
+        struct run run;
+        struct run_data data;
+        struct hb_step_report accumulated;
+        char together[HB_DIGEST_TEXT + 1];
+        int64_t k = 2 + i % 4;
+        if (run_shapes[i].config.balance == HB_BALANCE_BIAS)
+            continue; /* the counts are the step's, added up where it keeps them */
+        run_open(&run, &run_shapes[i], cpu(), 2, RUN_ROWS);
+        run_data_make(&data, 91, run.model->config.vocab_size, RUN_ROWS);
+        TH_OK(hb_step(&run.stepper, data.batch, k, 1, true, &accumulated));
+        run_close(&run);
+        run_open(&run, &run_shapes[i], cpu(), 2, RUN_ROWS);
+        step_together(&run, &data, k, together);
+        if (strcmp(accumulated.digest, together) != 0)
+            fail_msg("%s: %lld microbatches accumulated give %s, together %s", run_shapes[i].name, (long long)k,
+                     accumulated.digest, together);
+        run_data_release(&data);
+        run_close(&run);
+    }
+}
+
 /* Microbatches of 600 rows: the head in one piece, or in three. */
 static void test_head_in_chunks(void **state)
 {
@@ -254,7 +306,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everywhere),        cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_postponed_weights), cmocka_unit_test(test_alone_or_among_others),
-        cmocka_unit_test(test_head_in_chunks),
+        cmocka_unit_test(test_head_in_chunks),    cmocka_unit_test(test_accumulated_or_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -214,6 +214,9 @@ static void test_round_trip(void **state)
     char *text, *text_again;
     OK(load_with(usual, overrides, sizeof overrides / sizeof overrides[0], &c));
     OK(hb_run_config_text(&c, &text));
+    assert_non_null(strstr(text, "precision: fp32"));
+    assert_non_null(strstr(text, "loss_scale: none"));
+    assert_non_null(strstr(text, "recompute: none"));
     OK(hb_run_config_load(scratch_write("again.yaml", text, strlen(text)), NULL, 0, &again));
     OK(hb_run_config_text(&again, &text_again));
     assert_string_equal(text, text_again);
@@ -280,6 +283,9 @@ static void test_same(void **state)
     same("training.evaluate_every=1", NULL);
     same("data.held_out=h", NULL);
     same("training.tensorboard=false", NULL);
+    same("precision=fp32", NULL); /* what it is without the key */
+    same("training.loss_scale=none", NULL);
+    same("precision=bf16", "\"precision: fp32\", now it is \"precision: bf16\"");
     same("training.learning_rate=1e-3", "\"learning_rate: 0.0003\", now it is \"learning_rate: 0.001\"");
     same("training.steps=101", "steps: 101");
     same("training.microbatch=2", "microbatch: 2");
@@ -349,7 +355,7 @@ static void test_precision(void **state)
     refused_override("precision=[bf16]", "must be fp32, bf16, fp16, mixed or a map");
     refused_override("precision={weight: bf16}", "\"weight\" is no field of precision");
     refused_override("precision={weights: int8}", "weights must be fp32, bf16 or fp16, got \"int8\"");
-    refused_override("precision={param_grad: fp16}", "param_grad must be fp32, bf16, got \"fp16\"");
+    refused_override("precision={param_grad: fp16}", "param_grad must be fp32 or bf16, got \"fp16\"");
     refused_override("precision={weights: class}", "weights must be fp32, bf16 or fp16");
     refused_override("precision={masters: false}", "masters false needs weights in bf16 or fp16");
     refused_override("precision={preset: bf16, rounding: stochastic}", "weights without masters");
