@@ -102,7 +102,8 @@ static void flash_both(struct bench *b, void *data)
 }
 
 /* `queries` last positions of T; `ring` rows of keys, 0: all T. */
-static struct flash flash_open(struct bench *b, int64_t T, int64_t queries, int64_t window, int64_t slots, int64_t ring)
+static struct flash flash_open(struct bench *b, int64_t T, int64_t queries, int64_t window, int64_t slots,
+                               int64_t ring)
 {
     int64_t rows = ring ? ring : T;
     struct flash x = {.f = {.q = filled(b, queries, b->H, D),
@@ -267,8 +268,8 @@ static void measure_naive(struct bench *b, int64_t T, double forward, double bot
     x.ds = matrix(empty(b, T, 1, T));
     double naive_f = best(b, naive_forward, &x), naive_b = best(b, naive_both, &x);
     double bytes = (double)(bytes_now() - before);
-    printf("naive  %6lld %12.2f %12.2f %12.1f   x %.2f  x %.2f  bytes x %.0f\n", (long long)T, naive_f, naive_b,
-           bytes / 1e6, naive_f / forward, naive_b / both, bytes / (double)flash_bytes);
+    printf("naive  %6lld %12.2f %12.2f %12.1f   x %.2f  x %.2f  bytes x %.0f\n", (long long)T, naive_f,
+           naive_b, bytes / 1e6, naive_f / forward, naive_b / both, bytes / (double)flash_bytes);
     for (int i = 0; i < 8; i++)
         hb_free(&b->context, thin[i]->data);
     hb_free(&b->context, x.p.data);
@@ -315,8 +316,8 @@ static void measure(struct bench *b, int64_t T, bool windows)
     printf("forward          %10.2f ms %10.2f ms   x %.2f\n", forward, window_f, forward / window_f);
     printf("with backward    %10.2f ms %10.2f ms   x %.2f\n", both, window_b, both / window_b);
     printf("one token        %10.4f ms %10.4f ms   x %.2f\n", full, near, full / near);
-    printf("cache            %10.2f MB %10.2f MB   -%.1f %%\n", (double)T * row / 1e6, (WINDOW + SLOTS) * row / 1e6,
-           100 * (1 - (double)(WINDOW + SLOTS) / (double)T));
+    printf("cache            %10.2f MB %10.2f MB   -%.1f %%\n", (double)T * row / 1e6,
+           (WINDOW + SLOTS) * row / 1e6, 100 * (1 - (double)(WINDOW + SLOTS) / (double)T));
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,6 @@
 /* A pipeline schedule, really executed by as many ranks as the program is started with, whose stages cost
- * what they are told: instead of computing they sleep, so that ranks on few processors do not disturb each other.
- * Messages are real.
+ * what they are told: instead of computing they sleep, so that ranks on few processors do not disturb each
+ * other. Messages are real.
  *
  *   mpiexec -n 4 bench/pipeline.bench zb-h1 12 [F I W [BYTES]]
  *
@@ -15,7 +15,8 @@
 #include "parallel/simulate.h"
 
 static const double unit = 0.1; /* seconds of a cost of 1: much longer than a sleep or a message is late */
-/* Bytes of a message: short enough to leave at once. Longer ones move only while their sender is inside of MPI. */
+/* Bytes of a message: short enough to leave at once. Longer ones move only while their sender is inside of
+ * MPI. */
 static size_t bytes = 1 << 10;
 
 struct run {
@@ -38,7 +39,8 @@ static void work(struct run *r, double cost)
     r->busy += cost * unit;
 }
 
-static hb_status perform(struct run *r, const struct hb_action *a, struct hb_comm_request *sends, int64_t *sent)
+static hb_status perform(struct run *r, const struct hb_action *a, struct hb_comm_request *sends,
+                         int64_t *sent)
 {
     struct hb_comm_request request;
     switch (a->kind) {
@@ -91,7 +93,8 @@ static hb_status bench(int argc, char **argv, struct hb_comm *world)
     struct hb_stage_cost whole = {1, 1, 1, 0}, stage[HB_STAGES_MAX];
     int ranks = hb_comm_size(world);
     if (argc != 3 && argc != 6 && argc != 7)
-        return HB_FAIL(HB_EARGUMENT, "usage: mpiexec -n RANKS pipeline.bench SCHEDULE MICROBATCHES [F I W [BYTES]]");
+        return HB_FAIL(HB_EARGUMENT,
+                       "usage: mpiexec -n RANKS pipeline.bench SCHEDULE MICROBATCHES [F I W [BYTES]]");
     if (argc == 7)
         bytes = (size_t)atoll(argv[6]);
     if (argc >= 6)
@@ -110,8 +113,8 @@ static hb_status bench(int argc, char **argv, struct hb_comm *world)
     int64_t busy = (int64_t)(1e9 * r.busy);
     HB_TRY(hb_comm_sum(world, &busy, 1));
     if (hb_comm_rank(world) == 0)
-        printf("%-14s %d ranks, %s microbatches: executed %.1f %% busy, simulated %.1f %%\n", argv[1], ranks, argv[2],
-               100 * 1e-9 * (double)busy / (ranks * seconds), 100 * simulation.utilisation);
+        printf("%-14s %d ranks, %s microbatches: executed %.1f %% busy, simulated %.1f %%\n", argv[1], ranks,
+               argv[2], 100 * 1e-9 * (double)busy / (ranks * seconds), 100 * simulation.utilisation);
     free(r.memory);
     hb_simulation_release(&simulation);
     hb_schedule_release(&schedule);

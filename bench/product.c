@@ -76,13 +76,14 @@ static double compare(struct bench *bench, struct hb_product_args args, double f
         theirs = seconds < theirs ? seconds : theirs;
     }
     double gflops = flops / ours / 1e9, ratio = theirs / ours;
-    printf("%-24s %s  %7d %9.1f %9.1f %7.2f %6.0f %%\n", label, form_name[args.form], bench->canonical.threads, gflops,
-           flops / theirs / 1e9, ratio, 100 * gflops / bench->peak);
+    printf("%-24s %s  %7d %9.1f %9.1f %7.2f %6.0f %%\n", label, form_name[args.form],
+           bench->canonical.threads, gflops, flops / theirs / 1e9, ratio, 100 * gflops / bench->peak);
     fflush(stdout);
     return ratio;
 }
 
-static struct hb_product_args make(struct bench *bench, enum hb_product_form form, int64_t m, int64_t n, int64_t k)
+static struct hb_product_args make(struct bench *bench, enum hb_product_form form, int64_t m, int64_t n,
+                                   int64_t k)
 {
     struct hb_context *c = &bench->canonical;
     bool transposed = form == HB_PRODUCT_TN;
@@ -103,7 +104,8 @@ static struct hb_product_args make_experts(struct bench *bench, enum hb_product_
     args.offsets.dtype = HB_I32;
     for (int64_t g = 0; g <= groups; g++)
         ((int32_t *)args.offsets.data)[g] = (int32_t)(g * rows);
-    struct hb_tensor tokens_n = filled(c, 2, groups * rows, n, 1), tokens_k = filled(c, 2, groups * rows, k, 1);
+    struct hb_tensor tokens_n = filled(c, 2, groups * rows, n, 1),
+                     tokens_k = filled(c, 2, groups * rows, k, 1);
     struct hb_tensor weights = filled(c, 3, groups, n, k);
     args.a = form == HB_PRODUCT_NT ? tokens_k : tokens_n;
     args.b = form == HB_PRODUCT_TN ? tokens_k : weights;
@@ -184,7 +186,8 @@ static void run(int threads, bool quick)
     must(hb_context_open(backend, HB_FAST, threads, &bench.fast));
     bench.peak = hb_peak_gflops(bench.canonical.threads);
     printf("FMA peak on %d threads: %.0f GFLOP/s\n", bench.canonical.threads, bench.peak);
-    printf("%-24s %s %7s %9s %9s %7s %8s\n", "m x n x k", "form", "threads", "GF/s", "OpenBLAS", "ratio", "of peak");
+    printf("%-24s %s %7s %9s %9s %7s %8s\n", "m x n x k", "form", "threads", "GF/s", "OpenBLAS", "ratio",
+           "of peak");
     dense(&bench, quick);
     experts(&bench, quick);
     hb_context_close(&bench.fast);

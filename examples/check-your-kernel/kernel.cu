@@ -11,7 +11,8 @@ static __global__ void my_rmsnorm(struct array x, struct array weight, struct ar
     int64_t t = blockIdx.x;
     int lane = (int)threadIdx.x;
     float sum = 0.0f;
-    for (int64_t i = lane; i + 31 - lane < D; i += 32) { /* the mistake: a row's last, shorter part is forgotten */
+    /* the mistake: a row's last, shorter part is forgotten */
+    for (int64_t i = lane; i + 31 - lane < D; i += 32) {
         float v = load(x, t * D + i);
         sum = fmaf(v, v, sum);
     }
@@ -29,7 +30,8 @@ static __global__ void my_rmsnorm(struct array x, struct array weight, struct ar
         rstd[t] = r;
 }
 
-extern "C" hb_status my_rmsnorm_forward(struct hb_context *context, const struct hb_rmsnorm_forward_args *args)
+extern "C" hb_status my_rmsnorm_forward(struct hb_context *context,
+                                        const struct hb_rmsnorm_forward_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
     return launch("my_rmsnorm", my_rmsnorm, (unsigned)n, 32, 0, gpu_stream_of(context), array_of(&args->x),

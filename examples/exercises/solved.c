@@ -104,8 +104,8 @@ extern const struct hb_backend hb_backend_ref;
 
 static hb_status my_product(struct hb_context *context, const struct hb_product_args *args)
 {
-    if (args->form != HB_PRODUCT_NN || args->epilogue != HB_STORE || args->offsets.data || args->present.data ||
-        args->b.shape[1] > 512)
+    if (args->form != HB_PRODUCT_NN || args->epilogue != HB_STORE || args->offsets.data ||
+        args->present.data || args->b.shape[1] > 512)
         return hb_backend_ref.product(context, args);
     int64_t m = args->a.shape[0], k = args->a.shape[1], n = args->b.shape[1];
     const float *a = args->a.data, *b = args->b.data;

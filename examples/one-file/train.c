@@ -285,7 +285,8 @@ static void norm_backward(float *x, int64_t rows, int64_t width, float *weight, 
     ok(hb_rmsnorm_backward_input(&context, &(struct hb_rmsnorm_backward_input_args){.x = mat(x, rows, width),
         .weight = vec(weight, width), .rstd = vec(rstd, rows), .dy = mat(dy, rows, width),
         .dx = mat(dx, rows, width)}));
-    ok(hb_rmsnorm_backward_weight(&context, &(struct hb_rmsnorm_backward_weight_args){.x = mat(x, rows, width),
+    ok(hb_rmsnorm_backward_weight(&context,
+        &(struct hb_rmsnorm_backward_weight_args){.x = mat(x, rows, width),
         .rstd = vec(rstd, rows), .dy = mat(dy, rows, width), .dweight = vec(dweight, width)}));
 }
 
@@ -333,7 +334,8 @@ static void experts_forward(int l, struct layer *p, struct activations *t, float
         .counts = hb_tensor_1d(&context, counts + l * E, HB_I64, E)}));
     ok(hb_column_sum(&context, &(struct hb_column_sum_args){.x = mat(t->probs, N, E), .out = vec(prob_sum, E),
         .epilogue = l == 0 ? HB_STORE : HB_ADD}));
-    ok(hb_dispatch_plan(&context, &(struct hb_dispatch_plan_args){.index = hb_tensor_2d(&context, t->index, HB_I32, N, K),
+    ok(hb_dispatch_plan(&context,
+        &(struct hb_dispatch_plan_args){.index = hb_tensor_2d(&context, t->index, HB_I32, N, K),
         .offsets = ints(t->offsets, E + 1), .row_of = hb_tensor_2d(&context, t->row_of, HB_I32, N, K),
         .pair_of = ints(t->pair_of, N * K)}));
     ok(hb_dispatch_forward(&context, &(struct hb_dispatch_forward_args){.x = mat(t->b, N, C),
@@ -365,7 +367,8 @@ static double forward(int64_t step_labels)
     ok(hb_cross_entropy(&context, &(struct hb_cross_entropy_args){.logits = mat(logits, N, V),
         .labels = ints(labels, N), .loss = vec(loss_row, N), .gradient = true,
         .factor = (float)(1 / (double)step_labels)}));
-    ok(hb_balance_loss(&context, &(struct hb_balance_loss_args){.counts = hb_tensor_2d(&context, counts, HB_I64, L, E),
+    ok(hb_balance_loss(&context,
+        &(struct hb_balance_loss_args){.counts = hb_tensor_2d(&context, counts, HB_I64, L, E),
         .prob_sum = vec(prob_sum, E), .rows = (int64_t)N * L, .denominator = (int64_t)N * L,
         .fraction = vec(fraction, E), .loss = vec(aux_loss, 1)}));
     ok(hb_sum(&context, &(struct hb_sum_args){.x = vec(loss_row, N), .factor = 1,
@@ -513,7 +516,8 @@ static double update(int64_t s, double rate)
         ok(hb_sum(&context, &(struct hb_sum_args){.x = gradient, .squares = true, .factor = 1,
             .out = hb_tensor_1d(&context, &squares[i], HB_F64, 1)}));
     }
-    ok(hb_clip(&context, &(struct hb_clip_args){.squares = hb_tensor_1d(&context, squares, HB_F64, named_count),
+    ok(hb_clip(&context,
+        &(struct hb_clip_args){.squares = hb_tensor_1d(&context, squares, HB_F64, named_count),
         .max_norm = CLIP, .norm = hb_tensor_1d(&context, &norm_value, HB_F64, 1), .coef = coef_tensor}));
     for (int i = 0; i < param_count; i++) {
         const struct param *p = &params[i];

@@ -41,7 +41,8 @@ hb_status hb_backend_find(const char *name, const struct hb_backend **out)
             *out = all[i].backend;
             return HB_OK;
         }
-    return HB_FAIL(HB_EARGUMENT, "backend %s is unknown; there are ref, ref64, cpu, strict, cuda-emulated and cuda", name);
+    return HB_FAIL(HB_EARGUMENT,
+                   "backend %s is unknown; there are ref, ref64, cpu, strict, cuda-emulated and cuda", name);
 }
 
 hb_status hb_backend_available(const char *name)

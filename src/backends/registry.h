@@ -4,8 +4,8 @@
 
 #include "ops/backend.h"
 
-/* Finds "ref", "ref64", "cpu", "strict", "cuda-emulated", "cuda"; a name that is not built is refused, with the
- * list of those that are. */
+/* Finds "ref", "ref64", "cpu", "strict", "cuda-emulated", "cuda"; a name that is not built is refused, with
+ * the list of those that are. */
 HB_MUST_USE hb_status hb_backend_find(const char *name, const struct hb_backend **out);
 
 /* Is what the backend needs there: for "cuda" a device? The message says what is missing. */

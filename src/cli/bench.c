@@ -52,8 +52,10 @@ static const struct subject subjects[] = {
      {COMMON, .vocab_size = 50304, .hidden_size = 768, .num_hidden_layers = 12, .num_attention_heads = 12,
       .num_key_value_heads = 12, .intermediate_size = 2048},
      4, 64},
-    {"moe-16", {COMMON, SMALL, .num_experts = 16, .num_experts_per_tok = 2, .moe_intermediate_size = 512}, 4, 256},
-    {"moe-64", {COMMON, SMALL, .num_experts = 64, .num_experts_per_tok = 8, .moe_intermediate_size = 128}, 4, 256},
+    {"moe-16", {COMMON, SMALL, .num_experts = 16, .num_experts_per_tok = 2,
+                .moe_intermediate_size = 512}, 4, 256},
+    {"moe-64", {COMMON, SMALL, .num_experts = 64, .num_experts_per_tok = 8,
+                .moe_intermediate_size = 128}, 4, 256},
 };
 enum { SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
@@ -111,7 +113,8 @@ static int by_value(const void *a, const void *b)
 
 static int by_seconds(const void *a, const void *b)
 {
-    double x = ((const struct hb_op_clock_slot *)a)->seconds, y = ((const struct hb_op_clock_slot *)b)->seconds;
+    double x = ((const struct hb_op_clock_slot *)a)->seconds,
+           y = ((const struct hb_op_clock_slot *)b)->seconds;
     return x > y ? -1 : x < y;
 }
 
@@ -132,8 +135,8 @@ static void print_ops(struct hb_op_clock *clock, int64_t steps, double total, co
 {
     double sum = 0;
     qsort(clock->slots, HB_OP_CLOCK_SLOTS, sizeof clock->slots[0], by_seconds);
-    printf("\n%-26s %9s %11s %7s %9s %7s %9s %7s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "of peak", "GB/s",
-           peak->bytes > 0 ? "of peak" : "");
+    printf("\n%-26s %9s %11s %7s %9s %7s %9s %7s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "of peak",
+           "GB/s", peak->bytes > 0 ? "of peak" : "");
     for (int i = 0; i < HB_OP_CLOCK_SLOTS && clock->slots[i].name; i++) {
         const struct hb_op_clock_slot *slot = &clock->slots[i];
         sum += slot->seconds;
@@ -189,8 +192,8 @@ static const char *level_of(const struct hb_backend *backend)
 
 /* `steps` after WARM_UP more; times, and their sum. */
 static hb_status run_steps(const struct request *r, struct hb_context *context, struct hb_stepper *stepper,
-                           const struct tokens *tokens, struct hb_op_clock *clock, double *times, double *total,
-                           int64_t *activations)
+                           const struct tokens *tokens, struct hb_op_clock *clock, double *times,
+                           double *total, int64_t *activations)
 {
     enum { WARM_UP = 2 };
     *total = 0;
@@ -239,12 +242,14 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
     qsort(times, (size_t)r->steps, sizeof times[0], by_value);
     double median = times[r->steps / 2], rate = flops / median;
     printf("model      %s, %.2f M parameters, %.2f M active\n", s->name,
-           1e-6 * (double)hb_model_parameter_count(model), 1e-6 * (double)hb_model_active_parameter_count(model));
+           1e-6 * (double)hb_model_parameter_count(model),
+           1e-6 * (double)hb_model_active_parameter_count(model));
     if (device)
-        printf("backend    %s (%s), numerics %s\n", context->backend->name, peak.device, r->fast ? "fast" : "canonical");
+        printf("backend    %s (%s), numerics %s\n", context->backend->name, peak.device,
+               r->fast ? "fast" : "canonical");
     else
-        printf("backend    %s (%s), %d threads, numerics %s\n", context->backend->name, level_of(context->backend),
-               context->threads, r->fast ? "fast" : "canonical");
+        printf("backend    %s (%s), %d threads, numerics %s\n", context->backend->name,
+               level_of(context->backend), context->threads, r->fast ? "fast" : "canonical");
     printf("step       median %.1f ms, best %.1f, worst %.1f of %" PRId64 "\n", 1e3 * median, 1e3 * times[0],
            1e3 * times[r->steps - 1], r->steps);
     printf("speed      %.0f tokens/s, %.1f GFLOP/s, %.1f %% of the FMA peak of %.0f GFLOP/s\n",
@@ -296,7 +301,8 @@ cleanup:
 
 int hb_cli_bench(int argc, char **argv)
 {
-    struct request r = {.model = "dense-small", .backend = "cpu", .recompute = "none", .precision = "fp32", .steps = 5,
+    struct request r = {.model = "dense-small", .backend = "cpu", .recompute = "none", .precision = "fp32",
+                        .steps = 5,
                         .accumulate = 1};
     const struct hb_option options[] = {
         {"--model", HB_OPTION_TEXT, &r.model, 0, 0},
@@ -315,12 +321,14 @@ int hb_cli_bench(int argc, char **argv)
     if (rest)
         return hb_wrong_usage("bench", "unexpected argument '%s'", argv[1]);
     if (!read_recompute(r.recompute, &r.policy))
-        return hb_wrong_usage("bench", "--recompute must be none, selective, full or a number from 1, got '%s'",
+        return hb_wrong_usage("bench",
+                              "--recompute must be none, selective, full or a number from 1, got '%s'",
                               r.recompute);
     if (hb_precision_preset(r.precision, &r.storage) != HB_OK)
         return hb_wrong_usage("bench", "--precision %s", hb_error());
     for (int i = 0; i < SUBJECTS; i++)
         if (strcmp(subjects[i].name, r.model) == 0)
             return hb_finish("bench", bench(&r, &subjects[i]));
-    return hb_wrong_usage("bench", "unknown model '%s'; there are dense-small, dense-162m, moe-16 and moe-64", r.model);
+    return hb_wrong_usage("bench", "unknown model '%s'; there are dense-small, dense-162m, moe-16 and moe-64",
+                          r.model);
 }

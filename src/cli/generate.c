@@ -72,7 +72,8 @@ static hb_status find_model(const char *folder, char *path, size_t size)
     }
     HB_TRY(hb_checkpoint_find(folder, path, size));
     if (!path[0])
-        return HB_FAIL(HB_EARGUMENT, "%s holds neither a model (config.json) nor a run with a checkpoint", folder);
+        return HB_FAIL(HB_EARGUMENT, "%s holds neither a model (config.json) nor a run with a checkpoint",
+                       folder);
     return HB_OK;
 }
 
@@ -103,10 +104,12 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
     float *logits = malloc((size_t)V * sizeof *logits);
     int32_t *order = malloc((size_t)V * sizeof *order);
     double start = hb_clock_now();
-    hb_status status = logits && order ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for %lld logits", (long long)V);
+    hb_status status = logits && order ? HB_OK
+                                       : HB_FAIL(HB_EMEMORY, "out of memory for %lld logits", (long long)V);
     if (status != HB_OK)
         goto cleanup;
-    HB_TRY_CLEAN(hb_generator_init(&generator, model, (int64_t)prompt->count + r->tokens, (int64_t)prompt->count));
+    HB_TRY_CLEAN(
+        hb_generator_init(&generator, model, (int64_t)prompt->count + r->tokens, (int64_t)prompt->count));
     HB_TRY_CLEAN(hb_generator_feed(&generator, prompt->data, (int64_t)prompt->count, logits));
     for (; count < r->tokens; count++) {
         if (!all_finite(logits, V)) {
@@ -126,8 +129,8 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
     HB_TRY_CLEAN(hb_tokenizer_decode_stream_end(&stream, &text));
     HB_TRY_CLEAN(put(&text));
     printf("\n");
-    hb_log(HB_LOG_INFO, "%" PRId64 " tokens, %.1f a second; cache of %zu bytes (%.1f %% of all positions)", count,
-           (double)count / (hb_clock_now() - start), hb_cache_bytes(&generator.cache),
+    hb_log(HB_LOG_INFO, "%" PRId64 " tokens, %.1f a second; cache of %zu bytes (%.1f %% of all positions)",
+           count, (double)count / (hb_clock_now() - start), hb_cache_bytes(&generator.cache),
            100.0 * (double)hb_cache_bytes(&generator.cache) / (double)hb_cache_full_bytes(&generator.cache));
 cleanup:
     hb_generator_release(&generator);
@@ -137,7 +140,8 @@ cleanup:
     return status;
 }
 
-static hb_status encode_prompt(const struct request *r, const struct hb_tokenizer *tokenizer, struct hb_ids *ids)
+static hb_status encode_prompt(const struct request *r, const struct hb_tokenizer *tokenizer,
+                               struct hb_ids *ids)
 {
     char *input = NULL;
     const char *text = r->prompt;
@@ -177,16 +181,17 @@ static hb_status generate(const struct request *r)
     HB_TRY(hb_model_config_read(config_path, &config));
     HB_TRY_CLEAN(hb_tokenizer_open(path, &tokenizer));
     if (hb_tokenizer_vocabulary(tokenizer) > config.vocab_size) {
-        status = HB_FAIL(HB_EARGUMENT, "%s: the tokenizer has ids up to %d, the model a vocabulary of %lld", path,
-                         hb_tokenizer_vocabulary(tokenizer) - 1, (long long)config.vocab_size);
+        status = HB_FAIL(HB_EARGUMENT, "%s: the tokenizer has ids up to %d, the model a vocabulary of %lld",
+                         path, hb_tokenizer_vocabulary(tokenizer) - 1, (long long)config.vocab_size);
         goto cleanup;
     }
     HB_TRY_CLEAN(encode_prompt(r, tokenizer, &prompt));
     int64_t positions = (int64_t)prompt.count + r->tokens;
     if (positions > config.max_position_embeddings) {
-        status = HB_FAIL(HB_EARGUMENT,
-                         "%zu tokens of prompt and %lld to write are more than max_position_embeddings (%lld)",
-                         prompt.count, (long long)r->tokens, (long long)config.max_position_embeddings);
+        status =
+            HB_FAIL(HB_EARGUMENT,
+                    "%zu tokens of prompt and %lld to write are more than max_position_embeddings (%lld)",
+                    prompt.count, (long long)r->tokens, (long long)config.max_position_embeddings);
         goto cleanup;
     }
     HB_TRY_CLEAN(hb_context_open(backend, HB_CANONICAL, (int)r->threads, &context));
@@ -203,7 +208,8 @@ cleanup:
 
 int hb_cli_generate(int argc, char **argv)
 {
-    struct request r = {.backend = "cpu", .tokens = 128, .seed = 1, .sampling = {.temperature = 0.8, .top_p = 0.95}};
+    struct request r = {.backend = "cpu", .tokens = 128, .seed = 1,
+                        .sampling = {.temperature = 0.8, .top_p = 0.95}};
     const struct hb_option options[] = {
         {"--prompt", HB_OPTION_TEXT, &r.prompt, 0, 0},
         {"--tokens", HB_OPTION_INT, &r.tokens, 1, 1 << 24},

@@ -71,8 +71,8 @@ static const char *golden_text(const struct golden *g, char *text, size_t size)
 {
     if (!g->first[0])
         return "-";
-    snprintf(text, size, "%2d %2d %2d %s .. %s", g->cases[HB_F32], g->cases[HB_BF16], g->cases[HB_F16], g->first,
-             strrchr(g->last, '-') ? strrchr(g->last, '-') + 1 : g->last);
+    snprintf(text, size, "%2d %2d %2d %s .. %s", g->cases[HB_F32], g->cases[HB_BF16], g->cases[HB_F16],
+             g->first, strrchr(g->last, '-') ? strrchr(g->last, '-') + 1 : g->last);
     return text;
 }
 
@@ -117,7 +117,8 @@ static void print_table(const struct hb_backend_listing *all, int count, const s
                 storage_text(all[b].backend, text, sizeof text);
             printf(" %-13s", text);
         }
-        printf(" %-32s docs/ops/%s.md\n", golden_text(&golden[i], cases, sizeof cases), hb_op_table[i].header);
+        printf(" %-32s docs/ops/%s.md\n", golden_text(&golden[i], cases, sizeof cases),
+               hb_op_table[i].header);
     }
 }
 

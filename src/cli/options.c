@@ -32,7 +32,8 @@ int hb_finish(const char *command, int status)
     return HB_CLI_FAILED;
 }
 
-static const struct hb_option *find(const struct hb_option *options, int count, const char *name, size_t length)
+static const struct hb_option *find(const struct hb_option *options, int count, const char *name,
+                                    size_t length)
 {
     for (int i = 0; i < count; i++)
         if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
@@ -144,8 +145,8 @@ bool hb_options_read(int argc, char **argv, const struct hb_option *options, int
             if (option->type == HB_OPTION_LIST)
                 *code = hb_wrong_usage(argv[0], "%s is given too often", option->name);
             else if (option->type == HB_OPTION_INT)
-                *code = hb_wrong_usage(argv[0], "%s must be an integer from %.0f to %.0f, got '%s'", option->name,
-                                       option->min, option->max, value);
+                *code = hb_wrong_usage(argv[0], "%s must be an integer from %.0f to %.0f, got '%s'",
+                                       option->name, option->min, option->max, value);
             else
                 *code = hb_wrong_usage(argv[0], "%s must be a number from %g to %g, got '%s'", option->name,
                                        option->min, option->max, value);

@@ -7,7 +7,9 @@
 
 enum { HB_CLI_DONE = 0, HB_CLI_FAILED = 1, HB_CLI_WRONG_USAGE = 2 };
 
-enum hb_option_type { HB_OPTION_FLAG, HB_OPTION_TEXT, HB_OPTION_INT, HB_OPTION_NUMBER, HB_OPTION_LIST, HB_OPTION_RANGE };
+enum hb_option_type {
+    HB_OPTION_FLAG, HB_OPTION_TEXT, HB_OPTION_INT, HB_OPTION_NUMBER, HB_OPTION_LIST, HB_OPTION_RANGE
+};
 
 struct hb_option {
     const char *name; /* "--seed" */

@@ -40,7 +40,8 @@ static hb_status complete_model(struct hb_run_config *c)
 {
     if (c->init_from) {
         char *path = hb_path_join(c->init_from, "config.json");
-        hb_status status = path ? hb_model_config_read(path, &c->model) : HB_FAIL(HB_EMEMORY, "out of memory");
+        hb_status status = path ? hb_model_config_read(path, &c->model)
+                                : HB_FAIL(HB_EMEMORY, "out of memory");
         free(path);
         HB_TRY(status);
     } else if (c->model.vocab_size == 0) {
@@ -75,7 +76,8 @@ static hb_status draw(const struct hb_plan *plan, bool equal, const char *path)
     char *text;
     if (equal)
         HB_TRY(hb_simulate_equal(&plan->schedule, &simulation));
-    hb_status status = hb_schedule_svg(&plan->schedule, equal ? &simulation : &plan->simulation, equal ? "" : "s", &text);
+    hb_status status = hb_schedule_svg(&plan->schedule, equal ? &simulation : &plan->simulation,
+                                       equal ? "" : "s", &text);
     if (equal)
         hb_simulation_release(&simulation);
     HB_TRY(status);
@@ -132,7 +134,8 @@ int hb_cli_plan(int argc, char **argv)
     if (!hb_options_read(argc, argv, options, 9, usage, &rest, &code))
         return code;
     if (rest != 1)
-        return hb_wrong_usage("plan", rest ? "only one configuration, please" : "the configuration is missing");
+        return hb_wrong_usage("plan",
+                              rest ? "only one configuration, please" : "the configuration is missing");
     struct hb_run_config config;
     struct hb_comm *world = NULL;
     hb_status status = hb_run_config_load(argv[1], w.overrides.items, w.overrides.count, &config);

@@ -90,7 +90,8 @@ int hb_cli_probe(int argc, char **argv)
     if (!hb_options_read(argc, argv, options, sizeof options / sizeof options[0], usage, &rest, &code))
         return code;
     if (rest != 1)
-        return hb_wrong_usage("probe", rest ? "only one model folder, please" : "the model folder is missing");
+        return hb_wrong_usage("probe",
+                              rest ? "only one model folder, please" : "the model folder is missing");
     if (!r.input || !r.output)
         return hb_wrong_usage("probe", "%s is missing", r.input ? "--output" : "--input");
     bool fast = strcmp(r.numerics, "fast") == 0;

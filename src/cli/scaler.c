@@ -56,7 +56,9 @@ static hb_status replay(struct hb_scaler *scaler)
         printf("%-8" PRId64 " %-5d %-24.17g %-9s %s\n", step, found, scale, hb_scaler_action_name(action),
                update_text(&scaler->rule, found));
         if (action == HB_SCALER_STOP)
-            return HB_FAIL(HB_EARGUMENT, "step %" PRId64 ": the scale is at its minimum of %g and cannot fall; %s ends the run",
+            return HB_FAIL(HB_EARGUMENT,
+                           "step %" PRId64 ": the scale is at its minimum of %g and cannot fall; "
+                           "%s ends the run",
                            step, scale, hb_scaler_preset_name(scaler->rule.preset));
     }
     printf("# %" PRId64 " steps, %" PRId64 " not finite (%.4g %%), next scale %.17g\n", step, found_steps,
@@ -71,7 +73,8 @@ int hb_cli_scaler(int argc, char **argv)
                                                "hysteresis_kind", "min", "max"};
     const char *value[OPTIONS] = {NULL};
     const struct hb_option options[OPTIONS] = {
-        {"--initial", HB_OPTION_TEXT, &value[0], 0, 0},    {"--growth-interval", HB_OPTION_TEXT, &value[1], 0, 0},
+        {"--initial", HB_OPTION_TEXT, &value[0], 0, 0},
+        {"--growth-interval", HB_OPTION_TEXT, &value[1], 0, 0},
         {"--backoff", HB_OPTION_TEXT, &value[2], 0, 0},    {"--hysteresis", HB_OPTION_TEXT, &value[3], 0, 0},
         {"--hysteresis-kind", HB_OPTION_TEXT, &value[4], 0, 0}, {"--min", HB_OPTION_TEXT, &value[5], 0, 0},
         {"--max", HB_OPTION_TEXT, &value[6], 0, 0},

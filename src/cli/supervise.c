@@ -179,7 +179,8 @@ static void say_how_it_ended(int status, int64_t step)
         hb_log(HB_LOG_WARNING, "the run was ended by signal %d (%s) behind step %" PRId64, WTERMSIG(status),
                strsignal(WTERMSIG(status)), step);
     else
-        hb_log(HB_LOG_WARNING, "the run ended with status %d behind step %" PRId64, WEXITSTATUS(status), step);
+        hb_log(HB_LOG_WARNING, "the run ended with status %d behind step %" PRId64, WEXITSTATUS(status),
+               step);
 }
 
 static int supervise(const struct supervision *s)

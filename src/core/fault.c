@@ -44,7 +44,8 @@ static hb_status read_word(const char *word, int rank)
         int of = 0, used = 0;
         if (strncmp(rest, phase_names[p], length) != 0 || rest[length] != '@')
             continue;
-        if (sscanf(rest + length, "@%lld%n/%d%n", &step, &used, &of, &used) < 1 || rest[length + (size_t)used])
+        if (sscanf(rest + length, "@%lld%n/%d%n", &step, &used, &of, &used) < 1 ||
+            rest[length + (size_t)used])
             break;
         if (of == rank) {
             armed.phase = (enum hb_fault_phase)p;
@@ -54,8 +55,8 @@ static hb_status read_word(const char *word, int rank)
         return HB_OK;
     }
     return HB_FAIL(HB_EARGUMENT,
-                   "a fault is written as in fold@3/1 (phase, step, rank) or hang:fold@3/1, with a phase of forward, exchange, "
-                   "fold, optimizer, write, rename; not '%s'",
+                   "a fault is written as in fold@3/1 (phase, step, rank) or hang:fold@3/1, with a phase of "
+                   "forward, exchange, fold, optimizer, write, rename; not '%s'",
                    word);
 }
 

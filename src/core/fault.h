@@ -26,10 +26,12 @@ enum hb_fault_phase {
     HB_FAULT_PHASES
 };
 
-/* Arms the word number `attempt` (from 0; behind the last: none) for a process of this rank. `text` NULL: none. */
+/* Arms the word number `attempt` (from 0; behind the last: none) for a process of this rank. `text` NULL:
+ * none. */
 HB_MUST_USE hb_status hb_fault_arm(const char *text, int64_t attempt, int rank);
 
-/* Arms what HB_FAULT says, for attempt number HB_ATTEMPT (0), for the rank that a launcher gave this process. */
+/* Arms what HB_FAULT says, for attempt number HB_ATTEMPT (0), for the rank that a launcher gave this
+ * process. */
 HB_MUST_USE hb_status hb_fault_arm_from_environment(void);
 
 /* The step that runs now, from 1. */

@@ -174,7 +174,9 @@ hb_status hb_json_text(const json_t *value, char **text)
 {
     *text = NULL;
     if (!value)
-        return HB_FAIL(HB_EARGUMENT, "there is no JSON value to write: out of memory, or a NaN, an infinity or invalid UTF-8");
+        return HB_FAIL(
+            HB_EARGUMENT,
+            "there is no JSON value to write: out of memory, or a NaN, an infinity or invalid UTF-8");
     /* Into our own memory: json_dumps loses pieces of the text when its buffer cannot grow. */
     const size_t flags = JSON_INDENT(2) | JSON_ENCODE_ANY;
     size_t length = json_dumpb(value, NULL, 0, flags);

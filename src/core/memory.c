@@ -42,8 +42,8 @@ hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void *
     char *start = NULL;
     if (bytes > SIZE_MAX - alignment - LINE ||
         posix_memalign((void **)&start, alignment, bytes + alignment) != 0)
-        return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s; use a smaller model or microbatch", bytes,
-                       names[category]);
+        return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s; use a smaller model or microbatch",
+                       bytes, names[category]);
     if (alignment == huge)
         madvise(start, bytes + alignment, MADV_HUGEPAGE); /* advice only: a refusal costs speed, not bits */
     /* The block starts one line in: a whole 2 MiB step would waste memory, and

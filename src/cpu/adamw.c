@@ -14,8 +14,8 @@
 enum { PIECE = 512 };
 
 /* `count` elements at most a piece. Returns not 0 if there is a NaN among the new parameters. */
-static uint32_t step(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count, const float *grad,
-                     float *param)
+static uint32_t step(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count,
+                     const float *grad, float *param)
 {
     float *restrict m = (float *)args->m.data + begin;
     float *restrict v = (float *)args->v.data + begin;
@@ -38,8 +38,8 @@ static uint32_t step(const struct hb_adamw_args *args, float coef, int64_t begin
 }
 
 /* Rounds up or down as random bits say: element i takes word `index` + i of the stream. */
-static void narrow_random(enum hb_dtype dtype, const float *from, int64_t count, const struct hb_random *stream,
-                          uint64_t index, uint16_t *to)
+static void narrow_random(enum hb_dtype dtype, const float *from, int64_t count,
+                          const struct hb_random *stream, uint64_t index, uint16_t *to)
 {
     uint32_t words[4];
     for (int64_t i = 0; i < count; i++, index++) {
@@ -58,8 +58,8 @@ static void round_weights(const struct hb_adamw_args *args, int64_t begin, int64
     if (names) {
         struct hb_random stream = {{(uint32_t)args->key, (uint32_t)((uint64_t)args->key >> 32)},
                                    (uint64_t)names[group]};
-        narrow_random(args->param.dtype, param, count, &stream, (uint64_t)(args->first + begin - group * each),
-                      (uint16_t *)args->param.data + begin);
+        narrow_random(args->param.dtype, param, count, &stream,
+                      (uint64_t)(args->first + begin - group * each), (uint16_t *)args->param.data + begin);
     } else {
         hb_narrow(args->param.dtype, param, count, args->param.data, begin);
     }
@@ -67,8 +67,8 @@ static void round_weights(const struct hb_adamw_args *args, int64_t begin, int64
 }
 
 /* A piece; the new values come back, in memory or in `room`. */
-static const float *update(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count, float *room,
-                           uint32_t *nans)
+static const float *update(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count,
+                           float *room, uint32_t *nans)
 {
     float buffer[PIECE], *param = hb_place(&args->param, begin, room);
     (void)hb_read(&args->param, begin, count, param);
@@ -81,7 +81,8 @@ static const float *update(const struct hb_adamw_args *args, float coef, int64_t
 }
 
 /* A chunk; its hash if one is wanted. */
-static uint64_t update_chunk(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count, bool hash)
+static uint64_t update_chunk(const struct hb_adamw_args *args, float coef, int64_t begin, int64_t count,
+                             bool hash)
 {
     XXH3_state_t state;
     uint32_t nans = 0;

@@ -1,8 +1,8 @@
 /* Attention forward: numerics.md rule 12, queries in the lanes.
  *
  * A thread takes one head and BLOCK queries of a segment and passes over the
- * slots and the keys tile by tile, leaving out what nobody sees. Keys and values are copied into rows next to each other:
- * as they lie, H D apart, they would fight for the same cache sets. */
+ * slots and the keys tile by tile, leaving out what nobody sees. Keys and values are copied into rows next to
+ * each other: as they lie, H D apart, they would fight for the same cache sets. */
 #include "ops/attention.h"
 
 #include <math.h>
@@ -107,7 +107,8 @@ static inline void mask(float *restrict s, int64_t j, const float *restrict othe
 }
 
 /* A row of a tile that is cut: columns whose bit is not set get `other`. */
-static inline void mask_row(float *restrict s, uint64_t seen, int64_t from, int64_t to, const float *restrict other)
+static inline void mask_row(float *restrict s, uint64_t seen, int64_t from, int64_t to,
+                            const float *restrict other)
 {
     for (int64_t i = from; i < to; i++)
         s[i] = seen >> i & 1 ? s[i] : other[i];
@@ -164,7 +165,8 @@ INLINE void output_rows(int n, const float *p, const float *v, const float *a, i
     if (pairs->seen == SOME)
         some_rows(acc, n, p, 1, SCORES, v, stride, pairs->query_bits, pairs->keys, row);
     else
-        query_rows(acc, n, p, v, stride, pairs->seen == DIAGONAL ? row + 1 : pairs->keys, pairs->seen == DIAGONAL);
+        query_rows(acc, n, p, v, stride, pairs->seen == DIAGONAL ? row + 1 : pairs->keys,
+                   pairs->seen == DIAGONAL);
     UNROLL
     for (int r = 0; r < ROWS; r++)
         UNROLL
@@ -191,12 +193,12 @@ static void output(struct queries *q, const float *p, const float *v, int64_t D,
         }
 }
 
-static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float scale, const struct pairs *pairs,
-                         const struct ahead ahead[4])
+static void forward_tile(struct queries *q, struct scratch *w, int64_t D, float scale,
+                         const struct pairs *pairs, const struct ahead ahead[4])
 {
     int64_t from = q->lo / VEC_WIDTH * VEC_WIDTH, to = whole(q->hi);
-    tile_scores(w->k, row_stride(D), q->qt, D, scale, pairs->keys, from, to, pairs->seen == DIAGONAL, &ahead[0],
-                w->s);
+    tile_scores(w->k, row_stride(D), q->qt, D, scale, pairs->keys, from, to, pairs->seen == DIAGONAL,
+                &ahead[0], w->s);
     softmax(q, w->s, pairs, from, to);
     output(q, w->s, w->v, D, pairs, &ahead[1]);
 }
@@ -211,8 +213,8 @@ static void queries_begin(struct queries *q, int64_t D)
 }
 
 /* Rows from element `at` of out, entries from `lse` on. */
-static void queries_end(struct queries *q, int64_t D, const struct hb_tensor *out, int64_t at, int64_t out_row,
-                        float *lse, int64_t lse_row)
+static void queries_end(struct queries *q, int64_t D, const struct hb_tensor *out, int64_t at,
+                        int64_t out_row, float *lse, int64_t lse_row)
 {
     float log_sum[TILE];
     for (int i = 0; i < TILE; i++)
@@ -241,7 +243,8 @@ struct block {
 };
 
 /* Keys from position 64 `tile` on to fp32 rows; in a ring they may lie in several runs. */
-static void copy_keys(const struct block *b, const struct hb_tensor *t, int64_t tile, int64_t count, float *to)
+static void copy_keys(const struct block *b, const struct hb_tensor *t, int64_t tile, int64_t count,
+                      float *to)
 {
     const struct segment *s = &b->s;
     for (int64_t done = 0; done < count;) {
@@ -337,7 +340,8 @@ static void combine(const struct block *b, const struct queries *q)
         for (int64_t d = 0; d < b->D; d += TILE) {
             int64_t n = smaller(TILE, b->D - d);
             for (int64_t e = 0; e < n; e++)
-                out[e] = gated ? fmaf(weight, slots[d + e], (1.0f - weight) * rest[d + e]) : slots[d + e] + rest[d + e];
+                out[e] = gated ? fmaf(weight, slots[d + e], (1.0f - weight) * rest[d + e])
+                               : slots[d + e] + rest[d + e];
             hb_narrow(args->out.dtype, out, n, args->out.data, at + d);
         }
     }

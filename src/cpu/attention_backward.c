@@ -125,8 +125,8 @@ static void weights(const struct call *call, int64_t h, float out[2])
     out[0] = 1.0f - out[1];
 }
 
-static struct queries queries_at(const struct call *call, const struct segment *s, int32_t segment, int64_t index,
-                                 int64_t h)
+static struct queries queries_at(const struct call *call, const struct segment *s, int32_t segment,
+                                 int64_t index, int64_t h)
 {
     const struct packed *p = &call->packed;
     int64_t H = call->z.H, D = call->z.D;
@@ -147,8 +147,8 @@ static struct queries queries_at(const struct call *call, const struct segment *
 }
 
 /* Of one recurrence: what its out and lse give every query. `dout` and `room` [PADDED] rows. */
-static void pack_state(const struct call *call, const struct queries *q, int64_t h, int which, const float *dout,
-                       int64_t dout_stride, float *room)
+static void pack_state(const struct call *call, const struct queries *q, int64_t h, int which,
+                       const float *dout, int64_t dout_stride, float *room)
 {
     int64_t H = call->z.H, D = call->z.D, stride;
     const struct hb_tensor *out = which ? &call->args->slots_out : &call->args->out;
@@ -178,8 +178,8 @@ static void pack(const struct call *call, int32_t segment, int64_t index, int64_
     atomic_init(q.turn, 0);
 }
 
-INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t r, int64_t queries,
-                              const struct pairs *pairs, float *out)
+INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t stride, int64_t r,
+                              int64_t queries, const struct pairs *pairs, float *out)
 {
     vec acc[ROWS][2];
     bool diagonal = pairs->seen == DIAGONAL;
@@ -197,8 +197,8 @@ INLINE void key_gradient_rows(int n, const float *a, const float *b, int64_t str
 }
 
 /* dV += P^T dO; dK += dS^T Q */
-static void key_gradient(const float *a, const float *b, int64_t D, int64_t queries, const struct pairs *pairs,
-                         float *out)
+static void key_gradient(const float *a, const float *b, int64_t D, int64_t queries,
+                         const struct pairs *pairs, float *out)
 {
     int64_t stride = row_stride(D);
     for (int64_t c = 0; c < D; c += PANEL)
@@ -228,8 +228,8 @@ INLINE void query_gradient_rows(int n, const float *a, const float *b, int64_t s
 }
 
 /* dQ of this tile of keys = dS K */
-static void query_gradient(const float *a, const float *b, int64_t D, int64_t queries, const struct pairs *pairs,
-                           float *out)
+static void query_gradient(const float *a, const float *b, int64_t D, int64_t queries,
+                           const struct pairs *pairs, float *out)
 {
     int64_t stride = row_stride(D);
     for (int64_t c = 0; c < D; c += PANEL)
@@ -258,7 +258,8 @@ struct visit {
 };
 
 /* Adds the tile's dQ when it is its turn. */
-static void hand_on(const struct call *call, const struct queries *q, const struct visit *visit, const float *tile)
+static void hand_on(const struct call *call, const struct queries *q, const struct visit *visit,
+                    const float *tile)
 {
     int64_t D = call->z.D, stride = call->z.H * D;
     const struct hb_tensor *dq = &call->args->dq;
@@ -296,13 +297,14 @@ static void backward_tile(const struct call *call, const struct queries *q, cons
     int64_t D = call->z.D;
     bool diagonal = pairs->seen == DIAGONAL;
     const float *shift = q->shift[visit->which], *delta = q->delta[visit->which];
-    tile_scores(keys->k, row_stride(D), q->qt, D, call->args->scale, pairs->keys, 0, q->columns, diagonal, &ahead[0],
-                w->p);
-    tile_scores(keys->v, row_stride(D), q->dot, D, 1.0f, pairs->keys, 0, q->columns, diagonal, &ahead[1], w->ds);
+    tile_scores(keys->k, row_stride(D), q->qt, D, call->args->scale, pairs->keys, 0, q->columns, diagonal,
+                &ahead[0], w->p);
+    tile_scores(keys->v, row_stride(D), q->dot, D, 1.0f, pairs->keys, 0, q->columns, diagonal, &ahead[1],
+                w->ds);
     for (int64_t j = 0; j < pairs->keys; j++) {
         int64_t from = diagonal ? j / VEC_WIDTH * VEC_WIDTH : 0;
-        probabilities(w->p + j * SCORES + from, w->ds + j * SCORES + from, q->weight[visit->which], shift + from,
-                      delta + from, q->columns - from);
+        probabilities(w->p + j * SCORES + from, w->ds + j * SCORES + from, q->weight[visit->which],
+                      shift + from, delta + from, q->columns - from);
     }
     key_gradient(w->p, w->dout, D, q->count, pairs, keys->dv);
     key_gradient(w->ds, w->q, D, q->count, pairs, keys->dk);
@@ -311,8 +313,8 @@ static void backward_tile(const struct call *call, const struct queries *q, cons
 }
 
 /* Tile `buffer` gets `count` keys from element `at` on, and gradients of 0. */
-static void take_keys(const struct call *call, const struct hb_tensor *k, const struct hb_tensor *v, int64_t at,
-                      int64_t count, struct keys *keys)
+static void take_keys(const struct call *call, const struct hb_tensor *k, const struct hb_tensor *v,
+                      int64_t at, int64_t count, struct keys *keys)
 {
     int64_t D = call->z.D, stride = row_stride(D);
     tile_copy(rows_at(k, at, call->z.G * D), count, D, keys->k, stride);
@@ -336,12 +338,14 @@ static void end_row(const struct call *call, const struct keys *keys, int64_t j)
     }
 }
 
-/* Copies the tile of queries and what comes with it; asks for the next one's rows beside the first tile of keys. */
+/* Copies the tile of queries and what comes with it; asks for the next one's rows beside the first tile of
+ * keys. */
 static void take_queries(const struct call *call, const struct segment *s, const struct queries *q, int64_t h,
                          struct ahead ahead[TILES][2], struct scratch *w)
 {
     int64_t H = call->z.H, D = call->z.D, at = (q->row * H + h) * D;
-    struct rows q_rows = rows_at(&call->args->q, at, H * D), dout_rows = rows_at(&call->args->dout, at, H * D);
+    struct rows q_rows = rows_at(&call->args->q, at, H * D),
+                dout_rows = rows_at(&call->args->dout, at, H * D);
     int64_t next = smaller(TILE, s->length - (q->index + 1) * TILE);
     ahead[0][0] = (struct ahead){(const char *)q->dq, H * D * (int64_t)sizeof(float), q->count,
                                  D * (int64_t)sizeof(float)};
@@ -363,7 +367,8 @@ static int64_t number_of(const struct call *call, const struct queries *q, int64
 }
 
 /* Tiles of queries [from, to) that may see a key of tiles first .. end - 1. */
-static void queries_of(const struct sight *s, int64_t length, int64_t first, int64_t end, int64_t *from, int64_t *to)
+static void queries_of(const struct sight *s, int64_t length, int64_t first, int64_t end, int64_t *from,
+                       int64_t *to)
 {
     bool cut = s->window && first * TILE >= s->sinks;
     int64_t last = smaller(end * TILE, length) - 1;
@@ -397,7 +402,8 @@ static void backward_piece(const struct call *call, const struct piece *piece, i
             take_queries(call, &s, &q, h, ahead, w);
             for (int64_t kt = first; kt < end && kt <= last; kt++) {
                 struct visit visit = {.buffer = (int)(kt - first), .last = kt == last};
-                pairs_of(&call->sight, index, kt, 0, q.count, smaller(TILE, s.length - kt * TILE), &visit.pairs);
+                pairs_of(&call->sight, index, kt, 0, q.count, smaller(TILE, s.length - kt * TILE),
+                         &visit.pairs);
                 if (visit.pairs.seen == NOTHING)
                     continue;
                 visit.number = number_of(call, &q, kt);
@@ -416,7 +422,8 @@ static void backward_piece(const struct call *call, const struct piece *piece, i
 /* --- slots --- */
 
 /* Two tiles of slots of one head, over the 64 segments of a chunk: their sum. */
-static void backward_slots(const struct call *call, int64_t first, int64_t chunk, int64_t g, struct scratch *w)
+static void backward_slots(const struct call *call, int64_t first, int64_t chunk, int64_t g,
+                           struct scratch *w)
 {
     const struct hb_attention_backward_args *args = call->args;
     int64_t H = call->z.H, G = call->z.G, D = call->z.D, M = call->z.slots, at = (first * TILE * G + g) * D;
@@ -424,7 +431,8 @@ static void backward_slots(const struct call *call, int64_t first, int64_t chunk
     struct visit visit[TILES] = {{.which = 1}};
     for (int64_t t = first; t < end; t++) {
         visit[t - first] = (struct visit){
-            .which = 1, .buffer = (int)(t - first), .number = t, .pairs = {ALL, smaller(TILE, M - t * TILE), {0}, {0}}};
+            .which = 1, .buffer = (int)(t - first), .number = t,
+            .pairs = {ALL, smaller(TILE, M - t * TILE), {0}, {0}}};
         take_keys(call, &args->slots_k, &args->slots_v, at + (t - first) * TILE * G * D,
                   visit[t - first].pairs.keys, &w->tile[t - first]);
     }

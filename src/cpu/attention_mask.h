@@ -70,8 +70,8 @@ static inline int64_t last_tile(const struct sight *s, int64_t end, int64_t leng
     return last;
 }
 
-static inline void some_pairs(const struct sight *s, int64_t query_tile, int64_t key_tile, int64_t lo, int64_t hi,
-                              struct pairs *out)
+static inline void some_pairs(const struct sight *s, int64_t query_tile, int64_t key_tile, int64_t lo,
+                              int64_t hi, struct pairs *out)
 {
     for (int j = 0; j < TILE; j++)
         out->query_bits[j] = out->key_bits[j] = 0;
@@ -88,8 +88,8 @@ static inline void some_pairs(const struct sight *s, int64_t query_tile, int64_t
     }
 }
 
-static inline enum seen seen_of(const struct sight *s, int64_t query_tile, int64_t key_tile, int64_t lo, int64_t hi,
-                                int64_t keys)
+static inline enum seen seen_of(const struct sight *s, int64_t query_tile, int64_t key_tile, int64_t lo,
+                                int64_t hi, int64_t keys)
 {
     int64_t begin = query_tile * TILE + lo, end = query_tile * TILE + hi - 1, first = key_tile * TILE;
     int64_t sinks = s->window ? s->sinks - first : 0;
@@ -106,8 +106,8 @@ static inline enum seen seen_of(const struct sight *s, int64_t query_tile, int64
 }
 
 /* `keys`: those of the tile that the segment has. */
-static inline void pairs_of(const struct sight *s, int64_t query_tile, int64_t key_tile, int64_t lo, int64_t hi,
-                            int64_t keys, struct pairs *out)
+static inline void pairs_of(const struct sight *s, int64_t query_tile, int64_t key_tile, int64_t lo,
+                            int64_t hi, int64_t keys, struct pairs *out)
 {
     out->keys = keys;
     out->seen = seen_of(s, query_tile, key_tile, lo, hi, keys);

@@ -183,7 +183,8 @@ struct rows {
 
 static inline struct rows rows_at(const struct hb_tensor *t, int64_t element, int64_t stride)
 {
-    return (struct rows){(const char *)t->data + element * (int64_t)hb_dtype_size(t->dtype), t->dtype, stride};
+    return (struct rows){(const char *)t->data + element * (int64_t)hb_dtype_size(t->dtype), t->dtype,
+                         stride};
 }
 
 static inline struct rows rows_from(struct rows rows, int64_t row)

@@ -27,17 +27,18 @@ static void multiply(const struct hb_product_args *args, const struct hb_product
     }
     cblas_sgemm(CblasRowMajor, transposed ? CblasTrans : CblasNoTrans,
                 args->form == HB_PRODUCT_NT ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a,
-                (int)(transposed ? m : k), b, (int)(args->form == HB_PRODUCT_NT ? k : n), keep ? 1.0f : 0.0f, out,
-                (int)n);
+                (int)(transposed ? m : k), b, (int)(args->form == HB_PRODUCT_NT ? k : n), keep ? 1.0f : 0.0f,
+                out, (int)n);
 }
 
 static hb_status product_of_floats(struct hb_context *context, const struct hb_product_args *args)
 {
     struct hb_product_sizes s = hb_product_sizes(args);
     if (s.m > INT_MAX || s.n > INT_MAX || s.k > INT_MAX)
-        return HB_FAIL(HB_EUNSUPPORTED,
-                       "product: OpenBLAS takes sizes up to %d, this one is %lld x %lld x %lld; use canonical numerics",
-                       INT_MAX, (long long)s.m, (long long)s.n, (long long)s.k);
+        return HB_FAIL(
+            HB_EUNSUPPORTED,
+            "product: OpenBLAS takes sizes up to %d, this one is %lld x %lld x %lld; use canonical numerics",
+            INT_MAX, (long long)s.m, (long long)s.n, (long long)s.k);
     if (!args->offsets.data) {
         openblas_set_num_threads(context->threads);
         multiply(args, &s, 0);
@@ -106,8 +107,9 @@ hb_status hb_blas_product(struct hb_context *context, const struct hb_product_ar
 {
     (void)context;
     (void)args;
-    return HB_FAIL(HB_EUNSUPPORTED, "numerics: fast multiplies with OpenBLAS, which this build does not have; "
-                                    "install libopenblas-dev and configure again, or use numerics: canonical");
+    return HB_FAIL(HB_EUNSUPPORTED,
+                   "numerics: fast multiplies with OpenBLAS, which this build does not have; "
+                   "install libopenblas-dev and configure again, or use numerics: canonical");
 }
 
 #endif

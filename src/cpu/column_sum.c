@@ -7,7 +7,8 @@
 #include "cpu/row.h"
 
 /* Rows [begin, end), columns from `column` on. */
-static void sum_chunk(const struct hb_tensor *x, int64_t begin, int64_t end, int64_t column, int64_t width, float *sum)
+static void sum_chunk(const struct hb_tensor *x, int64_t begin, int64_t end, int64_t column, int64_t width,
+                      float *sum)
 {
     int64_t D = x->shape[1];
     float buffer[HB_COLUMNS];
@@ -41,8 +42,8 @@ hb_status HB_CPU(column_sum)(struct hb_context *context, const struct hb_column_
         for (int64_t c = 0; c < chunks; c++)
             for (int64_t column = 0; column < D; column += block) {
                 int64_t row = c * HB_CHUNK_ROWS;
-                sum_chunk(&args->x, row, hb_at_most(n, row + HB_CHUNK_ROWS), column, hb_at_most(D - column, block),
-                          sums + c * D + column);
+                sum_chunk(&args->x, row, hb_at_most(n, row + HB_CHUNK_ROWS), column,
+                          hb_at_most(D - column, block), sums + c * D + column);
             }
 #pragma omp for schedule(static)
         for (int64_t column = 0; column < D; column += HB_FOLD_BLOCK)

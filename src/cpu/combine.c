@@ -43,7 +43,8 @@ static void backward_token(const struct hb_combine_backward_args *args, int64_t 
     for (int64_t j = 0; j < K; j++) {
         int64_t row = ((const int32_t *)args->row_of.data)[t * K + j] * C;
         float w = ((const float *)args->weight.data)[t * K + j];
-        ((float *)args->dweight.data)[t * K + j] = hb_row_dot(dy, hb_read(&args->rows, row, C, buffer + C), C);
+        ((float *)args->dweight.data)[t * K + j] = hb_row_dot(dy, hb_read(&args->rows, row, C, buffer + C),
+                                                              C);
         /* only now: drows may be rows */
         float *restrict drow = hb_place(&args->drows, row, buffer + 2 * C);
         for (int64_t i = 0; i < C; i++)

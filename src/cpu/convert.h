@@ -46,7 +46,8 @@ static inline uint16_t hb_narrow_f16(float x)
 }
 
 /* Elements [begin, begin + n) of a fp32 or 16-bit array, widened. */
-static inline void hb_widen(enum hb_dtype dtype, const void *from, int64_t begin, int64_t n, float *restrict to)
+static inline void hb_widen(enum hb_dtype dtype, const void *from, int64_t begin, int64_t n,
+                            float *restrict to)
 {
     const uint16_t *restrict x = (const uint16_t *)from + begin;
     if (dtype == HB_F32)
@@ -60,7 +61,8 @@ static inline void hb_widen(enum hb_dtype dtype, const void *from, int64_t begin
 }
 
 /* The other way, rounded to nearest even. */
-static inline void hb_narrow(enum hb_dtype dtype, const float *restrict from, int64_t n, void *to, int64_t begin)
+static inline void hb_narrow(enum hb_dtype dtype, const float *restrict from, int64_t n, void *to,
+                             int64_t begin)
 {
     uint16_t *restrict out = (uint16_t *)to + begin;
     if (dtype == HB_F32)
@@ -93,8 +95,8 @@ static inline void hb_write(const struct hb_tensor *t, int64_t begin, int64_t n,
 }
 
 /* out[out_begin + i] = x[begin + i] for i < n, in the type of out. */
-static inline void hb_move(const struct hb_tensor *x, int64_t begin, const struct hb_tensor *out, int64_t out_begin,
-                           int64_t n)
+static inline void hb_move(const struct hb_tensor *x, int64_t begin, const struct hb_tensor *out,
+                           int64_t out_begin, int64_t n)
 {
     float buffer[HB_BLOCK];
     size_t size = hb_dtype_size(x->dtype);

@@ -49,8 +49,8 @@ static void group_tokens(const int32_t *ids, int64_t n, int64_t *slots, int bits
 
 enum { BLOCK = 256 }; /* columns of a work item, so that one frequent token can be shared by threads */
 
-static void sum_group(const struct hb_tensor *dout, const struct grouping *g, int64_t group, int64_t column, int add,
-                      float *dweight)
+static void sum_group(const struct hb_tensor *dout, const struct grouping *g, int64_t group, int64_t column,
+                      int add, float *dweight)
 {
     float sum[BLOCK], buffer[BLOCK];
     int64_t C = dout->shape[1], width = C - column < BLOCK ? C - column : BLOCK;

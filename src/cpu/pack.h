@@ -41,7 +41,8 @@ static inline void pack_square(const float *from, ptrdiff_t ld, float *to)
     }
     /* x[4 g + c] now holds, in its four parts, columns c, 4 + c, 8 + c, 12 + c of rows 4 g .. 4 g + 3. */
     for (int c = 0; c < 4; c++) {
-        __m512 even01 = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88), odd01 = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xdd);
+        __m512 even01 = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88),
+               odd01 = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xdd);
         __m512 even23 = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88);
         __m512 odd23 = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xdd);
         vec_store(to + c * TILE_COLUMNS, _mm512_shuffle_f32x4(even01, even23, 0x88));
@@ -123,8 +124,8 @@ static inline void pack_along(const float *b, ptrdiff_t ld, int64_t columns, int
 }
 
 /* Both for b in 16 bits. Across, 64 steps of k of all columns are widened first, into the level-1 cache. */
-static inline void pack_across_16(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld, int64_t columns,
-                                  int64_t depth, float *panel)
+static inline void pack_across_16(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld,
+                                  int64_t columns, int64_t depth, float *panel)
 {
     enum { STEPS = 64, STRIDE = STEPS + 16 };
     float wide[TILE_COLUMNS * STRIDE];
@@ -136,8 +137,8 @@ static inline void pack_across_16(enum hb_dtype dtype, const void *data, int64_t
     }
 }
 
-static inline void pack_along_16(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld, int64_t columns,
-                                 int64_t depth, float *panel)
+static inline void pack_along_16(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld,
+                                 int64_t columns, int64_t depth, float *panel)
 {
     for (int64_t p = 0; p < depth; p++) {
         float *to = panel + p * TILE_COLUMNS;
@@ -170,7 +171,8 @@ enum {
 };
 
 static inline void pack_columns(enum hb_dtype dtype, const void *data, int64_t from, ptrdiff_t ld,
-                                const int64_t *bound, int64_t count, int64_t depth, int64_t readable, float *tiles)
+                                const int64_t *bound, int64_t count, int64_t depth, int64_t readable,
+                                float *tiles)
 {
     int64_t room = readable - bound[count - 1] - PACK_WIDE;
     int64_t fast = room < 0 ? 0 : room / ld + 1 < depth ? room / ld + 1 : depth;

@@ -18,7 +18,8 @@
 #include "cpu/product_walk.h"
 
 enum {
-    TILES_AT_ONCE = 4,        /* of a of TN, for longer runs of each row of memory; 8 push b out of the cache */
+    /* of a of TN, for longer runs of each row of memory; 8 push b out of the cache */
+    TILES_AT_ONCE = 4,
     /* At most so many tiles read b where it lies, k-major; a lower tile asks for it more often. */
     DIRECT_TILES = VEC_WIDTH == 16 ? 10 : 3,
     AHEAD_FLOATS = 64 * 1024, /* a block of b up to this size is fetched ahead; a larger one has no room */
@@ -69,7 +70,8 @@ static struct ahead ahead_of(const struct hb_tensor *t, int64_t from, int64_t ru
 {
     int64_t size = (int64_t)hb_dtype_size(t->dtype), lines = (run * size + 63) / 64;
     int64_t rate = slots > 0 ? (lines * rows + slots - 1) / slots : 0;
-    return (struct ahead){.at = (const char *)t->data + from * size, .lines = lines, .left = lines, .rows = rows,
+    return (struct ahead){.at = (const char *)t->data + from * size, .lines = lines, .left = lines,
+        .rows = rows,
                           .skip = ld * size - 64 * lines, .rate = (int)at_most(rate, 16)};
 }
 
@@ -130,8 +132,8 @@ static void take_a(const struct walk *w, const int64_t *bound, int64_t count, fl
         pack_columns(a->dtype, a->data, v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth,
                      (v->k - w->p) * v->lda - w->i, to);
     else
-        pack_rows(a->dtype, a->data, v->a + (w->i + bound[0]) * v->lda + w->p, v->lda, bound[1] - bound[0], w->depth,
-                  to);
+        pack_rows(a->dtype, a->data, v->a + (w->i + bound[0]) * v->lda + w->p, v->lda, bound[1] - bound[0],
+                  w->depth, to);
 }
 
 static void run_edge(const struct tile *t, int rows, int64_t columns, float *edge)

@@ -75,16 +75,16 @@ hb_status HB_CPU(rmsnorm_backward_input)(struct hb_context *context,
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < n; t++) {
         float *own = buffers + omp_get_thread_num() * stride, *dx = hb_place(&args->dx, t * D, own + 2 * D);
-        backward_row(hb_read(&args->x, t * D, D, own), weight, rstd[t], hb_read(&args->dy, t * D, D, own + D), D,
-                     dx);
+        backward_row(hb_read(&args->x, t * D, D, own), weight, rstd[t], hb_read(&args->dy, t * D, D, own + D),
+                     D, dx);
         hb_write(&args->dx, t * D, D, dx);
     }
     return HB_OK;
 }
 
 /* Rows [begin, end), columns from `column` on. */
-static void sum_chunk(const struct hb_rmsnorm_backward_weight_args *args, int64_t begin, int64_t end, int64_t column,
-                      int64_t width, float *sum)
+static void sum_chunk(const struct hb_rmsnorm_backward_weight_args *args, int64_t begin, int64_t end,
+                      int64_t column, int64_t width, float *sum)
 {
     int64_t D = args->x.shape[1];
     float x[HB_COLUMNS], dy[HB_COLUMNS];
@@ -121,8 +121,8 @@ hb_status HB_CPU(rmsnorm_backward_weight)(struct hb_context *context,
         for (int64_t c = 0; c < chunks; c++)
             for (int64_t column = 0; column < D; column += block) {
                 int64_t row = c * HB_CHUNK_ROWS;
-                sum_chunk(args, row, hb_at_most(n, row + HB_CHUNK_ROWS), column, hb_at_most(D - column, block),
-                          sums + c * D + column);
+                sum_chunk(args, row, hb_at_most(n, row + HB_CHUNK_ROWS), column,
+                          hb_at_most(D - column, block), sums + c * D + column);
             }
 #pragma omp for schedule(static)
         for (int64_t column = 0; column < D; column += HB_FOLD_BLOCK)

@@ -47,6 +47,6 @@ hb_status hb_cpu_select(const struct hb_backend **out)
         if (wanted)
             return HB_FAIL(HB_EUNSUPPORTED, "HB_CPU_LEVEL=%s: this processor does not have it", wanted);
     }
-    return HB_FAIL(HB_EARGUMENT, "HB_CPU_LEVEL=%s: unknown; levels of this build: base%s%s", wanted ? wanted : "",
-                   count > 1 ? ", avx2" : "", count > 2 ? ", avx512" : "");
+    return HB_FAIL(HB_EARGUMENT, "HB_CPU_LEVEL=%s: unknown; levels of this build: base%s%s",
+                   wanted ? wanted : "", count > 1 ? ", avx2" : "", count > 2 ? ", avx512" : "");
 }

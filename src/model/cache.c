@@ -2,12 +2,13 @@
 
 #include <stdlib.h>
 
-hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context, const struct hb_model_config *config,
-                        int64_t capacity)
+hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context,
+                        const struct hb_model_config *config, int64_t capacity)
 {
     int64_t L = config->num_hidden_layers, width = config->num_key_value_heads * config->head_dim;
     *cache = (struct hb_cache){
-        .capacity = capacity, .layers = L, .sinks = config->attention_sinks, .window = config->sliding_window};
+        .capacity = capacity, .layers = L, .sinks = config->attention_sinks,
+        .window = config->sliding_window};
     cache->k = calloc((size_t)L, sizeof *cache->k);
     cache->v = calloc((size_t)L, sizeof *cache->v);
     cache->ring = calloc((size_t)L, sizeof *cache->ring);
@@ -22,7 +23,8 @@ hb_status hb_cache_init(struct hb_cache *cache, struct hb_context *context, cons
         cache->v[l] = cache->k[l];
         status = hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&cache->k[l]), &cache->k[l].data);
         if (status == HB_OK)
-            status = hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&cache->v[l]), &cache->v[l].data);
+            status = hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&cache->v[l]),
+                              &cache->v[l].data);
     }
     if (status != HB_OK)
         hb_cache_release(cache, context);
@@ -80,8 +82,8 @@ static int64_t run_of(const struct place *p, int64_t j)
 }
 
 /* Positions [begin, end) from one place to another. */
-static hb_status move(struct hb_context *context, const struct place *from, const struct place *to, int64_t begin,
-                      int64_t end)
+static hb_status move(struct hb_context *context, const struct place *from, const struct place *to,
+                      int64_t begin, int64_t end)
 {
     for (int64_t j = begin; j < end;) {
         int64_t run = end - j, a = run_of(from, j), b = run_of(to, j);
@@ -95,8 +97,9 @@ static hb_status move(struct hb_context *context, const struct place *from, cons
 }
 
 /* The positions that are still in sight of position `from` or later: sinks, and what lies in the window. */
-static hb_status move_seen(const struct hb_cache *cache, struct hb_context *context, const struct place *from_place,
-                           const struct place *to, int64_t begin, int64_t end, int64_t from)
+static hb_status move_seen(const struct hb_cache *cache, struct hb_context *context,
+                           const struct place *from_place, const struct place *to, int64_t begin, int64_t end,
+                           int64_t from)
 {
     int64_t sinks = cache->sinks < end ? cache->sinks : end, window = from - cache->window + 1;
     HB_TRY(move(context, from_place, to, begin, sinks));

@@ -35,8 +35,8 @@ struct hb_cache_view {
 /* Puts the n new keys and values of a layer (n rows of k, v) into the cache and
  * says what attention must read. Call hb_cache_done when it has. `length` moves on
  * when all layers are through, by the caller. */
-HB_MUST_USE hb_status hb_cache_put(struct hb_cache *cache, struct hb_tape *tape, int64_t layer, struct hb_tensor k,
-                                   struct hb_tensor v, struct hb_cache_view *view);
+HB_MUST_USE hb_status hb_cache_put(struct hb_cache *cache, struct hb_tape *tape, int64_t layer,
+                                   struct hb_tensor k, struct hb_tensor v, struct hb_cache_view *view);
 void hb_cache_done(struct hb_tape *tape, struct hb_cache_view *view);
 
 #endif

@@ -14,7 +14,8 @@ static struct hb_tensor cut(struct cutter *cutter, const struct hb_context *cont
                             int64_t n0, int64_t n1)
 {
     void *data = cutter->base ? cutter->base + cutter->used : NULL;
-    struct hb_tensor t = n1 ? hb_tensor_2d(context, data, dtype, n0, n1) : hb_tensor_1d(context, data, dtype, n0);
+    struct hb_tensor t = n1 ? hb_tensor_2d(context, data, dtype, n0, n1)
+                            : hb_tensor_1d(context, data, dtype, n0);
     cutter->used += (hb_tensor_bytes(&t) + 63) / 64 * 64;
     return t;
 }
@@ -40,8 +41,8 @@ static void lay_out(struct hb_carry *carry, struct cutter *cutter, int64_t n)
     b->z_squares = cut(cutter, context, HB_F64, b->layers, 0);
 }
 
-hb_status hb_carry_init(struct hb_carry *carry, struct hb_context *context, const struct hb_model_config *config,
-                        int64_t tokens)
+hb_status hb_carry_init(struct hb_carry *carry, struct hb_context *context,
+                        const struct hb_model_config *config, int64_t tokens)
 {
     *carry = (struct hb_carry){.context = context, .capacity = tokens};
     carry->balance.kind = config->balance;
@@ -76,8 +77,8 @@ hb_status hb_carry_load(struct hb_carry *carry, const struct hb_batch *batch, st
         return HB_FAIL(HB_EINTERNAL, "a microbatch of %lld tokens in a carry for %lld", (long long)n,
                        (long long)carry->capacity);
     if (carry->cache && (S != 1 || cached + n > carry->cache->capacity))
-        return HB_FAIL(HB_EARGUMENT, "%lld tokens do not fit behind %lld in a cache of %lld positions", (long long)n,
-                       (long long)cached, (long long)carry->cache->capacity);
+        return HB_FAIL(HB_EARGUMENT, "%lld tokens do not fit behind %lld in a cache of %lld positions",
+                       (long long)n, (long long)cached, (long long)carry->cache->capacity);
     int32_t *place = malloc((size_t)n * sizeof *place + 1);
     if (!place)
         return HB_FAIL(HB_EMEMORY, "out of memory for the positions of %lld tokens", (long long)n);
@@ -113,7 +114,8 @@ hb_status hb_carry_load(struct hb_carry *carry, const struct hb_batch *batch, st
     HB_TRY_CLEAN(hb_copy_in(carry->context, positions->place, place));
     HB_TRY_CLEAN(hb_copy_in(carry->context, positions->begin, batch->segments));
     int32_t cached_keys[2] = {0, (int32_t)(cached + n)};
-    HB_TRY_CLEAN(hb_copy_in(carry->context, positions->k_begin, carry->cache ? cached_keys : batch->segments));
+    HB_TRY_CLEAN(
+        hb_copy_in(carry->context, positions->k_begin, carry->cache ? cached_keys : batch->segments));
     HB_TRY_CLEAN(hb_balance_begin(carry->context, &carry->balance));
 cleanup:
     free(place);

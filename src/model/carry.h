@@ -45,7 +45,7 @@ void hb_carry_release(struct hb_carry *carry);
 
 /* Copies a microbatch in and starts its statistics. `cosine`, `sine`: the
  * model's tables. With a cache the batch is one segment that continues it. */
-HB_MUST_USE hb_status hb_carry_load(struct hb_carry *carry, const struct hb_batch *batch, struct hb_tensor cosine,
-                                    struct hb_tensor sine);
+HB_MUST_USE hb_status hb_carry_load(struct hb_carry *carry, const struct hb_batch *batch,
+                                    struct hb_tensor cosine, struct hb_tensor sine);
 
 #endif

@@ -66,7 +66,8 @@ static hb_status positive(const char *key, int64_t value, int64_t most, const ch
 {
     *bad_key = key;
     if (value < 1 || value > most)
-        return HB_FAIL(HB_EARGUMENT, "%s (%lld) must be from 1 to %lld", key, (long long)value, (long long)most);
+        return HB_FAIL(HB_EARGUMENT, "%s (%lld) must be from 1 to %lld", key, (long long)value,
+                       (long long)most);
     return HB_OK;
 }
 
@@ -81,8 +82,9 @@ static hb_status check_experts(const struct hb_model_config *c, const char **bad
                        (long long)c->num_experts_per_tok, (long long)c->num_experts);
     *bad_key = "num_experts";
     if (hb_model_config_moe_layers(c) == 0)
-        return HB_FAIL(HB_EARGUMENT, "num_experts is %lld, but mlp_only_layers and decoder_sparse_step leave no "
-                                     "expert layer; set num_experts to 0",
+        return HB_FAIL(HB_EARGUMENT,
+                       "num_experts is %lld, but mlp_only_layers and decoder_sparse_step leave no "
+                       "expert layer; set num_experts to 0",
                        (long long)c->num_experts);
     return HB_OK;
 }
@@ -91,22 +93,27 @@ static hb_status check_attention(const struct hb_model_config *c, const char **b
 {
     *bad_key = "sliding_window";
     if (c->sliding_window < 0 || c->sliding_window > 1 << 24)
-        return HB_FAIL(HB_EARGUMENT, "sliding_window (%lld) must be from 0 to 16777216", (long long)c->sliding_window);
+        return HB_FAIL(HB_EARGUMENT, "sliding_window (%lld) must be from 0 to 16777216",
+                       (long long)c->sliding_window);
     for (int64_t l = 0; l < c->num_hidden_layers; l++)
         if (c->sliding_window && c->num_experts && !c->sliding_layer[l])
-            return HB_FAIL(HB_EARGUMENT, "layer %lld is full: in a model with experts all layers slide or none; set "
-                                         "max_window_layers to 0",
+            return HB_FAIL(HB_EARGUMENT,
+                           "layer %lld is full: in a model with experts all layers slide or none; set "
+                           "max_window_layers to 0",
                            (long long)l);
     *bad_key = "attention_sinks";
     if (c->attention_sinks < 0 || c->attention_sinks > 1 << 24 || (c->attention_sinks && !c->sliding_window))
-        return HB_FAIL(HB_EARGUMENT, "attention_sinks (%lld) must be from 0 to 16777216 and needs a sliding_window",
+        return HB_FAIL(HB_EARGUMENT,
+                       "attention_sinks (%lld) must be from 0 to 16777216 and needs a sliding_window",
                        (long long)c->attention_sinks);
     *bad_key = "memory_slots";
     if (c->memory_slots < 0 || c->memory_slots > 1 << 16)
-        return HB_FAIL(HB_EARGUMENT, "memory_slots (%lld) must be from 0 to 65536", (long long)c->memory_slots);
+        return HB_FAIL(HB_EARGUMENT, "memory_slots (%lld) must be from 0 to 65536",
+                       (long long)c->memory_slots);
     *bad_key = "memory_combine";
     if (c->memory_combine != HB_JOINT && c->memory_slots == 0)
-        return HB_FAIL(HB_EARGUMENT, "memory_combine %s needs memory_slots", hb_combine_name(c->memory_combine));
+        return HB_FAIL(HB_EARGUMENT, "memory_combine %s needs memory_slots",
+                       hb_combine_name(c->memory_combine));
     return HB_OK;
 }
 
@@ -126,7 +133,8 @@ hb_status hb_model_config_check(const struct hb_model_config *c, const char **ba
                        (long long)c->num_key_value_heads, (long long)c->num_attention_heads);
     *bad_key = "head_dim";
     if (c->head_dim % 2)
-        return HB_FAIL(HB_EARGUMENT, "head_dim (%lld) must be even: rope turns pairs", (long long)c->head_dim);
+        return HB_FAIL(HB_EARGUMENT, "head_dim (%lld) must be even: rope turns pairs",
+                       (long long)c->head_dim);
     *bad_key = "rms_norm_eps";
     if (!(c->rms_norm_eps >= 0 && c->rms_norm_eps < 1))
         return HB_FAIL(HB_EARGUMENT, "rms_norm_eps (%g) must be from 0 to 1", c->rms_norm_eps);
@@ -178,7 +186,8 @@ static hb_status read_rope(const json_t *root, const char *path, double *theta)
     const char *type;
     HB_TRY(hb_json_string_or(rope, path, "rope_type", "default", &type));
     if (strcmp(type, "default") != 0)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: rope_type \"%s\" is not supported, only \"default\"", path, type);
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: rope_type \"%s\" is not supported, only \"default\"", path,
+                       type);
     double partial;
     HB_TRY(hb_json_real_or(rope, path, "partial_rotary_factor", 1, &partial));
     if (partial != 1)
@@ -193,14 +202,16 @@ static hb_status read_layer_type(const json_t *type, const char *path, size_t i,
     const char *name = json_string_value(type);
     bool slides = name && strcmp(name, "sliding_attention") == 0;
     if (!slides && (!name || strcmp(name, "full_attention") != 0))
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: layer_types[%zu] is neither full_attention nor sliding_attention", path, i);
+        return HB_FAIL(HB_EUNSUPPORTED,
+                       "%s: layer_types[%zu] is neither full_attention nor sliding_attention", path, i);
     if (slides && !c->sliding_window)
         return HB_FAIL(HB_EFORMAT, "%s: layer_types[%zu] is sliding_attention, but use_sliding_window and "
                                    "sliding_window give no window",
                        path, i);
     if (moe && slides != (c->sliding_window > 0))
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: layer_types[%zu] is %s, but use_sliding_window makes all layers of "
-                                        "qwen3_moe slide",
+        return HB_FAIL(HB_EUNSUPPORTED,
+                       "%s: layer_types[%zu] is %s, but use_sliding_window makes all layers of "
+                       "qwen3_moe slide",
                        path, i, name);
     c->sliding_layer[i] = slides;
     return HB_OK;
@@ -224,8 +235,8 @@ static hb_status read_window(const json_t *root, const char *path, bool moe, str
     if (!types || json_is_null(types) || c->num_hidden_layers > HB_LAYERS_MAX) /* which will be refused */
         return HB_OK;
     if (!json_is_array(types) || (int64_t)json_array_size(types) != c->num_hidden_layers)
-        return HB_FAIL(HB_EFORMAT, "%s: layer_types must be a list with an entry for each of the %lld layers", path,
-                       (long long)c->num_hidden_layers);
+        return HB_FAIL(HB_EFORMAT, "%s: layer_types must be a list with an entry for each of the %lld layers",
+                       path, (long long)c->num_hidden_layers);
     for (size_t i = 0; i < json_array_size(types); i++)
         HB_TRY(read_layer_type(json_array_get(types, i), path, i, moe, c));
     return HB_OK;
@@ -264,14 +275,16 @@ static hb_status read_ours(const json_t *root, const char *path, struct hb_model
     while (combine_names[kind] && strcmp(combine_names[kind], combine) != 0)
         kind++;
     if (!combine_names[kind])
-        return HB_FAIL(HB_EFORMAT, "%s: hornbook.memory_combine must be joint, sum or gated, got \"%s\"", path, combine);
+        return HB_FAIL(HB_EFORMAT, "%s: hornbook.memory_combine must be joint, sum or gated, got \"%s\"",
+                       path, combine);
     c->memory_combine = (enum hb_attention_combine)kind;
     HB_TRY(hb_json_string_or(ours, path, "balance", "hf", &balance));
     kind = 0;
     while (balance_names[kind] && strcmp(balance_names[kind], balance) != 0)
         kind++;
     if (!balance_names[kind])
-        return HB_FAIL(HB_EFORMAT, "%s: hornbook.balance must be none, hf, layer or bias, got \"%s\"", path, balance);
+        return HB_FAIL(HB_EFORMAT, "%s: hornbook.balance must be none, hf, layer or bias, got \"%s\"", path,
+                       balance);
     c->balance = (enum hb_balance_kind)kind;
     HB_TRY(hb_json_real_or(ours, path, "router_z_loss_coef", 0, &c->router_z_loss_coef));
     HB_TRY(hb_json_real_or(ours, path, "balance_bias_rate", 0.001, &c->balance_bias_rate));
@@ -314,13 +327,15 @@ static hb_status read_root(const json_t *root, const char *path, struct hb_model
     HB_TRY(hb_json_string(root, path, "model_type", &type));
     bool moe = strcmp(type, "qwen3_moe") == 0;
     if (!moe && strcmp(type, "qwen3") != 0)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: model_type \"%s\" is not supported, only qwen3_moe and qwen3", path, type);
+        return HB_FAIL(HB_EUNSUPPORTED, "%s: model_type \"%s\" is not supported, only qwen3_moe and qwen3",
+                       path, type);
     HB_TRY(refuse_unsupported(root, path));
     HB_TRY(hb_json_int(root, path, "vocab_size", &c->vocab_size));
     HB_TRY(hb_json_int(root, path, "hidden_size", &c->hidden_size));
     HB_TRY(hb_json_int(root, path, "num_hidden_layers", &c->num_hidden_layers));
     HB_TRY(hb_json_int(root, path, "num_attention_heads", &c->num_attention_heads));
-    HB_TRY(hb_json_int_or(root, path, "num_key_value_heads", c->num_attention_heads, &c->num_key_value_heads));
+    HB_TRY(
+        hb_json_int_or(root, path, "num_key_value_heads", c->num_attention_heads, &c->num_key_value_heads));
     int64_t head = c->num_attention_heads > 0 ? c->hidden_size / c->num_attention_heads : 0;
     HB_TRY(hb_json_int_or(root, path, "head_dim", head, &c->head_dim));
     HB_TRY(hb_json_int_or(root, path, "intermediate_size", 0, &c->intermediate_size));

@@ -34,14 +34,16 @@ static hb_status through_cache(struct hb_tape *tape, const struct hb_attention_l
 }
 
 static hb_status attention(const struct hb_model *model, const struct hb_decoder *d, int64_t layer,
-                           struct hb_tape *tape, struct hb_carry *carry, struct hb_var *x, struct hb_var **out)
+                           struct hb_tape *tape, struct hb_carry *carry, struct hb_var *x,
+                           struct hb_var **out)
 {
     float eps = (float)model->config.rms_norm_eps;
     int64_t D = d->attention.head_width;
     struct hb_var *a = NULL, *raw[3] = {NULL, NULL, NULL}, *q = NULL, *k = NULL, *mixed = NULL;
     hb_status status;
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, x, d->input_norm, eps, &a));
-    HB_TRY_CLEAN(hb_tape_linears(tape, a, 3, (struct hb_param *[]){d->q, d->k, d->v}, HB_CLASS_ACTIVATION, raw));
+    HB_TRY_CLEAN(
+        hb_tape_linears(tape, a, 3, (struct hb_param *[]){d->q, d->k, d->v}, HB_CLASS_ACTIVATION, raw));
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, raw[0], d->q_norm, eps, &q));
     HB_TRY_CLEAN(hb_tape_rmsnorm(tape, raw[1], d->k_norm, eps, &k));
     HB_TRY_CLEAN(hb_tape_rope(tape, q, D, &carry->positions));
@@ -61,11 +63,13 @@ cleanup:
     return status;
 }
 
-static hb_status dense_ffn(const struct hb_decoder *d, struct hb_tape *tape, struct hb_var *b, struct hb_var **out)
+static hb_status dense_ffn(const struct hb_decoder *d, struct hb_tape *tape, struct hb_var *b,
+                           struct hb_var **out)
 {
     struct hb_var *gate_up[2] = {NULL, NULL}, *hidden = NULL;
     hb_status status;
-    HB_TRY_CLEAN(hb_tape_linears(tape, b, 2, (struct hb_param *[]){d->gate, d->up}, HB_CLASS_ACTIVATION, gate_up));
+    HB_TRY_CLEAN(
+        hb_tape_linears(tape, b, 2, (struct hb_param *[]){d->gate, d->up}, HB_CLASS_ACTIVATION, gate_up));
     HB_TRY_CLEAN(hb_tape_swiglu(tape, gate_up[0], gate_up[1], &hidden));
     HB_TRY_CLEAN(hb_tape_linears(tape, hidden, 1, &(struct hb_param *){d->down}, HB_CLASS_RESIDUAL, out));
 cleanup:

@@ -6,7 +6,8 @@
 #include "core/math64.h"
 #include "core/philox.h"
 
-hb_status hb_generator_init(struct hb_generator *g, const struct hb_model *model, int64_t capacity, int64_t chunk)
+hb_status hb_generator_init(struct hb_generator *g, const struct hb_model *model, int64_t capacity,
+                            int64_t chunk)
 {
     *g = (struct hb_generator){.model = model};
     hb_tape_init(&g->tape, model->context);
@@ -14,8 +15,10 @@ hb_status hb_generator_init(struct hb_generator *g, const struct hb_model *model
     if (status == HB_OK)
         status = hb_cache_init(&g->cache, model->context, &model->config, capacity);
     if (status == HB_OK) {
-        g->logits = hb_tensor_2d(model->context, NULL, hb_real_dtype(model->context), 1, model->config.vocab_size);
-        status = hb_alloc(model->context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&g->logits), &g->logits.data);
+        g->logits = hb_tensor_2d(model->context, NULL, hb_real_dtype(model->context), 1,
+                                 model->config.vocab_size);
+        status = hb_alloc(model->context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(&g->logits),
+                          &g->logits.data);
     }
     if (status != HB_OK)
         hb_generator_release(g);

@@ -28,7 +28,8 @@ HB_MUST_USE hb_status hb_generator_feed(struct hb_generator *generator, const in
 struct hb_sampling {
     double temperature; /* 0: the most probable token, the lowest id of equals */
     int64_t top_k;      /* keep the k most probable tokens; 0: all */
-    double top_p;       /* of those, the smallest set with at least this probability (Holtzman et al. 2020); 1: all */
+    /* of those, the smallest set with at least this probability (Holtzman et al. 2020); 1: all */
+    double top_p;
     uint64_t seed;
 };
 

@@ -18,8 +18,8 @@ hb_status hb_head_block(const struct hb_model *model, const struct hb_block *blo
         };
         HB_TRY_CLEAN(hb_product(tape->context, &args));
     } else {
-        HB_TRY_CLEAN(hb_tape_head(tape, normed, model->head, model->head_use, carry->labels, carry->loss_factor,
-                                  carry->loss));
+        HB_TRY_CLEAN(hb_tape_head(tape, normed, model->head, model->head_use, carry->labels,
+                                  carry->loss_factor, carry->loss));
         HB_TRY_CLEAN(hb_sum(tape->context,
                             &(struct hb_sum_args){.x = carry->loss, .factor = 1, .out = carry->loss_sum}));
     }

@@ -20,7 +20,8 @@ static hb_status make_rope(struct hb_model *model, int64_t P)
     model->sine = model->cosine;
     HB_TRY(allocate(model->context, &model->cosine));
     HB_TRY(allocate(model->context, &model->sine));
-    float *cosine = malloc((size_t)(P * half) * sizeof *cosine), *sine = malloc((size_t)(P * half) * sizeof *sine);
+    float *cosine = malloc((size_t)(P * half) * sizeof *cosine),
+          *sine = malloc((size_t)(P * half) * sizeof *sine);
     hb_status status = HB_OK;
     if (!cosine || !sine)
         status = HB_FAIL(HB_EMEMORY, "out of memory for rotary tables of %lld positions", (long long)P);
@@ -148,7 +149,8 @@ int64_t hb_model_active_parameter_count(const struct hb_model *model)
 
 /* A decoder as a piece of the tape: the residual stream in and out, the rest of
  * the carry as it stands. */
-static hb_status run_piece(const struct hb_piece *piece, struct hb_tape *tape, struct hb_var *x, struct hb_var **y)
+static hb_status run_piece(const struct hb_piece *piece, struct hb_tape *tape, struct hb_var *x,
+                           struct hb_var **y)
 {
     const struct hb_block *block = piece->block;
     struct hb_carry *carry = piece->carry;

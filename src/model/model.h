@@ -40,7 +40,8 @@ struct hb_model_part {
 /* Which activations are made again in backward instead of kept; no bit depends on it. */
 enum hb_recompute_kind {
     HB_RECOMPUTE_NONE,
-    HB_RECOMPUTE_SELECTIVE, /* values that cost one pass over memory: norms, rope, SwiGLU, gathered expert rows */
+    /* values that cost one pass over memory: norms, rope, SwiGLU, gathered expert rows */
+    HB_RECOMPUTE_SELECTIVE,
     HB_RECOMPUTE_EVERY,     /* all but the input of decoders 0, k, 2 k, ... */
     HB_RECOMPUTE_FULL,      /* the same of every decoder */
 };
@@ -90,7 +91,8 @@ int64_t hb_model_active_parameter_count(const struct hb_model *model);
 /* Runs all blocks. carry->logits given: final logits of the rows it asks for;
  * otherwise the loss per row, and with a recording tape everything backward
  * needs. */
-HB_MUST_USE hb_status hb_model_forward(const struct hb_model *model, struct hb_tape *tape, struct hb_carry *carry);
+HB_MUST_USE hb_status hb_model_forward(const struct hb_model *model, struct hb_tape *tape,
+                                       struct hb_carry *carry);
 /* The same for blocks [begin, end), which must be there: a stage of a pipeline.
  * carry->residual comes from the block before and goes to the one behind. */
 HB_MUST_USE hb_status hb_model_forward_blocks(const struct hb_model *model, struct hb_tape *tape,

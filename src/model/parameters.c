@@ -59,8 +59,8 @@ static hb_status add(struct hb_model *model, int64_t layer, const char *name, in
     return HB_OK;
 }
 
-static hb_status add_stack(struct hb_model *model, int64_t layer, const char *after, int64_t rows, int64_t columns,
-                           struct hb_param **out)
+static hb_status add_stack(struct hb_model *model, int64_t layer, const char *after, int64_t rows,
+                           int64_t columns, struct hb_param **out)
 {
     char text[HB_PARAM_NAME_MAX];
     snprintf(text, sizeof text, "model.layers.%lld.mlp.experts.", (long long)layer);
@@ -199,8 +199,8 @@ static struct hb_tensor shaped(const struct hb_param *p, bool shard, enum hb_dty
 
 /* Only the first use of a parameter can have absent rows or experts: a tied
  * head touches every row. */
-static hb_status allocate_param(struct hb_context *context, const struct hb_precision *precision, struct hb_param *p,
-                                bool trained)
+static hb_status allocate_param(struct hb_context *context, const struct hb_precision *precision,
+                                struct hb_param *p, bool trained)
 {
     enum hb_dtype real = hb_real_dtype(context), grad = hb_param_grad_dtype(context, precision);
     struct hb_tensor *value = p->level == 3 ? &p->kept : &p->value;

@@ -11,9 +11,11 @@ static hb_status find(const struct hb_safetensors *file, const char *path, const
 {
     HB_TRY(hb_safetensors_find(file, name, out));
     if (out->dtype != HB_I64)
-        return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' is %s, it must be i64", path, name, hb_dtype_name(out->dtype));
+        return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' is %s, it must be i64", path, name,
+                       hb_dtype_name(out->dtype));
     if (out->rank != 2 || out->count == 0)
-        return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' must have the shape [B, T], with at least one token", path, name);
+        return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' must have the shape [B, T], with at least one token", path,
+                       name);
     return HB_OK;
 }
 

@@ -58,7 +58,8 @@ static hb_status tensor(struct output *o, bool declare, const char *name, struct
 {
     if (!t.data)
         return HB_OK;
-    return declare ? hb_safetensors_writer_declare(o->writer, name, file_dtype(t), rank, shape) : put(o, name, t);
+    return declare ? hb_safetensors_writer_declare(o->writer, name, file_dtype(t), rank, shape)
+                   : put(o, name, t);
 }
 
 static hb_status number(struct output *o, bool declare, bool there, const char *name, double value)
@@ -78,8 +79,8 @@ static hb_status gradients(struct output *o, bool declare)
         for (int64_t g = 0; p->trained && g < p->groups; g++) {
             char logical[2 * HB_PARAM_NAME_MAX], name[2 * HB_PARAM_NAME_MAX + 8];
             snprintf(name, sizeof name, "grad.%s", hb_param_logical_name(p, g, logical, sizeof logical));
-            HB_TRY(tensor(o, declare, name, hb_tensor_part(p->use[0].root, p->groups, g), p->value.rank - stack,
-                          p->value.shape + stack));
+            HB_TRY(tensor(o, declare, name, hb_tensor_part(p->use[0].root, p->groups, g),
+                          p->value.rank - stack, p->value.shape + stack));
         }
     }
     return HB_OK;

@@ -129,11 +129,13 @@ static hb_status refuse_unknown(struct loading *l)
 }
 
 /* Weights take what their type holds of the file's numbers, masters all of it. */
-static hb_status fill(struct hb_context *context, const struct hb_param *p, int64_t g, const struct source *source)
+static hb_status fill(struct hb_context *context, const struct hb_param *p, int64_t g,
+                      const struct source *source)
 {
     int64_t part = hb_param_part_count(p), begin = g * part, end = begin + part;
     if (p->level < 3)
-        HB_TRY(hb_tensor_from_file(context, &source->tensor, source->begin, hb_tensor_part(p->value, p->groups, g)));
+        HB_TRY(hb_tensor_from_file(context, &source->tensor, source->begin,
+                                   hb_tensor_part(p->value, p->groups, g)));
     if (p->level < 3 && !p->master.data)
         return HB_OK;
     struct hb_range here = p->level >= 1 ? p->shard : (struct hb_range){0, hb_param_count(p)};
@@ -233,7 +235,8 @@ static hb_status save_config(const struct hb_model *model, const char *path)
     return status;
 }
 
-hb_status hb_model_save_begin(const struct hb_model *model, const char *folder, struct hb_safetensors_writer **writer)
+hb_status hb_model_save_begin(const struct hb_model *model, const char *folder,
+                              struct hb_safetensors_writer **writer)
 {
     *writer = NULL;
     HB_TRY(hb_folder_create(folder));

@@ -28,11 +28,13 @@ static hb_status check_storage(const struct hb_context *context, const struct hb
         HB_TRY(hb_check_apart(op, "stored", &args->stored, "v", &args->v));
     }
     if (args->first < 0 || args->first % HB_CHUNK != 0)
-        return HB_FAIL(HB_EARGUMENT, "adamw: first (%lld) must be a multiple of %d", (long long)args->first, HB_CHUNK);
+        return HB_FAIL(HB_EARGUMENT, "adamw: first (%lld) must be a multiple of %d", (long long)args->first,
+                       HB_CHUNK);
     if (!hb_given(&args->names))
         return HB_OK;
     if (wide)
-        return HB_FAIL(HB_EARGUMENT, "adamw: names asks for stochastic rounding of a param that is not rounded");
+        return HB_FAIL(HB_EARGUMENT,
+                       "adamw: names asks for stochastic rounding of a param that is not rounded");
     HB_TRY(hb_check_tensor(context, op, "names", &args->names, HB_ONLY(HB_I64), 1));
     return hb_check_size(op, "names", &args->names, 0, args->groups);
 }

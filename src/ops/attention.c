@@ -13,7 +13,8 @@ struct call {
 
 /* The shape of another argument; storage may differ. */
 static hb_status shaped(const struct hb_context *context, const char *op, const char *name,
-                        const struct hb_tensor *t, uint32_t dtypes, const char *other, const struct hb_tensor *like)
+                        const struct hb_tensor *t, uint32_t dtypes, const char *other,
+                        const struct hb_tensor *like)
 {
     char a[96], b[96];
     HB_TRY(hb_check_tensor(context, op, name, t, dtypes, like->rank));
@@ -34,9 +35,11 @@ static hb_status absent(const char *op, const char *name, const struct hb_tensor
 static hb_status check_slots(const struct call *c)
 {
     if ((unsigned)c->combine > HB_GATED)
-        return HB_FAIL(HB_EARGUMENT, "%s: combine is %d, must be joint, sum or gated", c->op, (int)c->combine);
+        return HB_FAIL(HB_EARGUMENT, "%s: combine is %d, must be joint, sum or gated", c->op,
+                       (int)c->combine);
     if (!hb_given(c->slots_k) && c->combine != HB_JOINT)
-        return HB_FAIL(HB_EARGUMENT, "%s: sum and gated combine slots with keys; give slots_k and slots_v", c->op);
+        return HB_FAIL(HB_EARGUMENT, "%s: sum and gated combine slots with keys; give slots_k and slots_v",
+                       c->op);
     if (hb_given(c->slots_k)) {
         HB_TRY(hb_check_tensor(c->context, c->op, "slots_k", c->slots_k, HB_FLOATS, 3));
         HB_TRY(hb_check_size(c->op, "slots_k", c->slots_k, 1, c->k->shape[1]));
@@ -66,7 +69,8 @@ static hb_status check_mask(const struct call *c)
     if (c->ring == 0)
         return HB_OK;
     if (c->window == 0 || c->ring - c->sinks < c->window)
-        return HB_FAIL(HB_EARGUMENT, "%s: a ring of %lld rows needs a window and room for it behind the sinks", c->op,
+        return HB_FAIL(HB_EARGUMENT,
+                       "%s: a ring of %lld rows needs a window and room for it behind the sinks", c->op,
                        (long long)c->ring);
     return hb_check_size(c->op, "k", c->k, 0, (c->q_begin->shape[0] - 1) * c->ring);
 }

@@ -87,7 +87,8 @@ struct hb_backend {
     /* life and memory: required */
     hb_status (*open)(struct hb_context *context);
     void (*close)(struct hb_context *context);
-    hb_status (*alloc)(struct hb_context *context, enum hb_memory_category category, size_t bytes, void **out);
+    hb_status (*alloc)(struct hb_context *context, enum hb_memory_category category, size_t bytes,
+                       void **out);
     void (*free)(struct hb_context *context, void *memory);
     hb_status (*copy_in)(struct hb_context *context, void *to, const void *host, size_t bytes);
     hb_status (*copy_out)(struct hb_context *context, void *host, const void *from, size_t bytes);
@@ -131,8 +132,8 @@ struct hb_backend {
 };
 
 /* Opens a backend for use; `threads` 0 means the processors at hand. */
-HB_MUST_USE hb_status hb_context_open(const struct hb_backend *backend, enum hb_numerics numerics, int threads,
-                                      struct hb_context *out);
+HB_MUST_USE hb_status hb_context_open(const struct hb_backend *backend, enum hb_numerics numerics,
+                                      int threads, struct hb_context *out);
 void hb_context_close(struct hb_context *context);
 
 /* Memory of the context, through its backend. */

@@ -19,8 +19,8 @@ hb_status hb_check_tensor(const struct hb_context *context, const char *op, cons
             return HB_FAIL(HB_ESHAPE, "%s: %s has a negative size (%s)", op, argument,
                            hb_tensor_describe(t, text, sizeof text));
     if (t->home != context)
-        return HB_FAIL(HB_EARGUMENT, "%s: %s does not live on this backend (%s); copy it in first", op, argument,
-                       context->backend->name);
+        return HB_FAIL(HB_EARGUMENT, "%s: %s does not live on this backend (%s); copy it in first", op,
+                       argument, context->backend->name);
     if (!t->data && hb_tensor_count(t) != 0)
         return HB_FAIL(HB_EARGUMENT, "%s: %s is missing", op, argument);
     return HB_OK;
@@ -61,7 +61,8 @@ hb_status hb_check_apart(const char *op, const char *first, const struct hb_tens
 {
     uintptr_t a0 = (uintptr_t)a->data, b0 = (uintptr_t)b->data;
     if (a0 < b0 + hb_tensor_bytes(b) && b0 < a0 + hb_tensor_bytes(a))
-        return HB_FAIL(HB_EARGUMENT, "%s: %s and %s share memory; give them separate tensors", op, first, second);
+        return HB_FAIL(HB_EARGUMENT, "%s: %s and %s share memory; give them separate tensors", op, first,
+                       second);
     return HB_OK;
 }
 
@@ -75,5 +76,6 @@ hb_status hb_check_over(const char *op, const char *first, const struct hb_tenso
 
 hb_status hb_missing_op(const struct hb_context *context, const char *op)
 {
-    return HB_FAIL(HB_EUNSUPPORTED, "backend %s has no op %s; choose another backend", context->backend->name, op);
+    return HB_FAIL(HB_EUNSUPPORTED, "backend %s has no op %s; choose another backend", context->backend->name,
+                   op);
 }

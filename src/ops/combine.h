@@ -30,7 +30,9 @@ struct hb_combine_backward_args {
     struct hb_tensor dweight; /* fp32 [n,K], stored */
 };
 
-HB_MUST_USE hb_status hb_combine_forward(struct hb_context *context, const struct hb_combine_forward_args *args);
-HB_MUST_USE hb_status hb_combine_backward(struct hb_context *context, const struct hb_combine_backward_args *args);
+HB_MUST_USE hb_status hb_combine_forward(struct hb_context *context,
+                                         const struct hb_combine_forward_args *args);
+HB_MUST_USE hb_status hb_combine_backward(struct hb_context *context,
+                                          const struct hb_combine_backward_args *args);
 
 #endif

@@ -7,7 +7,8 @@ hb_status hb_context_open(const struct hb_backend *backend, enum hb_numerics num
                           struct hb_context *out)
 {
     if (backend->api_version != HB_BACKEND_API)
-        return HB_FAIL(HB_EUNSUPPORTED, "backend %s speaks interface version %u, this library version %d; rebuild it",
+        return HB_FAIL(HB_EUNSUPPORTED,
+                       "backend %s speaks interface version %u, this library version %d; rebuild it",
                        backend->name, backend->api_version, HB_BACKEND_API);
     if (threads < 0 || threads > 4096)
         return HB_FAIL(HB_EARGUMENT, "threads (%d) must be 0 (all processors) to 4096", threads);

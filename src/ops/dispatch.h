@@ -42,7 +42,8 @@ struct hb_dispatch_backward_args {
 };
 
 HB_MUST_USE hb_status hb_dispatch_plan(struct hb_context *context, const struct hb_dispatch_plan_args *args);
-HB_MUST_USE hb_status hb_dispatch_forward(struct hb_context *context, const struct hb_dispatch_forward_args *args);
+HB_MUST_USE hb_status hb_dispatch_forward(struct hb_context *context,
+                                          const struct hb_dispatch_forward_args *args);
 HB_MUST_USE hb_status hb_dispatch_backward(struct hb_context *context,
                                            const struct hb_dispatch_backward_args *args);
 

@@ -37,7 +37,8 @@ hb_status hb_host_workspace(struct hb_context *context, size_t bytes, void **out
     return HB_OK;
 }
 
-hb_status hb_host_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes, void **out)
+hb_status hb_host_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes,
+                        void **out)
 {
     (void)context;
     return hb_memory_alloc(category, bytes, out);

@@ -7,7 +7,8 @@
 
 hb_status hb_host_open(struct hb_context *context);
 void hb_host_close(struct hb_context *context);
-hb_status hb_host_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes, void **out);
+hb_status hb_host_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes,
+                        void **out);
 void hb_host_free(struct hb_context *context, void *memory);
 hb_status hb_host_copy(struct hb_context *context, void *to, const void *from, size_t bytes);
 hb_status hb_host_zero(struct hb_context *context, void *memory, size_t bytes);

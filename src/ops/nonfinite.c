@@ -65,6 +65,6 @@ void hb_nonfinite_describe(const struct hb_nonfinite *f, char *text, size_t size
     if (f->microbatch >= 0)
         snprintf(microbatch, sizeof microbatch, ", microbatch %lld", (long long)f->microbatch);
     snprintf(text, size, "%s%s%s (%s), which %s %s in %s%s, %s%s; its element %lld is %g", f->name,
-             f->name[0] ? ", " : "", f->argument, f->tensor, f->op, f->read ? "reads" : "writes", f->place.block, layer,
-             f->pass, microbatch, (long long)f->element, f->value);
+             f->name[0] ? ", " : "", f->argument, f->tensor, f->op, f->read ? "reads" : "writes",
+             f->place.block, layer, f->pass, microbatch, (long long)f->element, f->value);
 }

@@ -26,8 +26,8 @@ static double peak_rounds(void)
                          "dec %0\n jnz 1b\n vzeroupper"
                          : "+r"(n)
                          :
-                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                           "xmm10", "xmm11", "xmm15");
+                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                           "xmm9", "xmm10", "xmm11", "xmm15");
         return 12 * 16 * 2;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
@@ -42,8 +42,8 @@ static double peak_rounds(void)
                          "dec %0\n jnz 1b\n vzeroupper"
                          : "+r"(n)
                          :
-                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                           "xmm10", "xmm11", "xmm15");
+                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                           "xmm9", "xmm10", "xmm11", "xmm15");
         return 12 * 8 * 2;
     }
     return 0;

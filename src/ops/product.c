@@ -23,11 +23,13 @@ static hb_status check(const struct hb_context *context, const struct hb_product
     HB_TRY(hb_check_tensor(context, "product", "a", &args->a, HB_FLOATS, 2));
     HB_TRY(hb_check_tensor(context, "product", "b", &args->b, HB_FLOATS, grouped && !transposed ? 3 : 2));
     HB_TRY(hb_check_tensor(context, "product", "out", &args->out,
-                           args->epilogue == HB_CONTINUE ? HB_REAL : HB_FLOATS, grouped && transposed ? 3 : 2));
+                           args->epilogue == HB_CONTINUE ? HB_REAL : HB_FLOATS,
+                           grouped && transposed ? 3 : 2));
     if (grouped) {
         HB_TRY(hb_check_tensor(context, "product", "offsets", &args->offsets, HB_ONLY(HB_I32), 1));
         if (args->offsets.shape[0] < 1)
-            return HB_FAIL(HB_ESHAPE, "product: offsets is empty, must have one entry more than there are groups");
+            return HB_FAIL(HB_ESHAPE,
+                           "product: offsets is empty, must have one entry more than there are groups");
     }
     struct hb_product_sizes s = hb_product_sizes(args);
     if (grouped && transposed)

@@ -59,7 +59,9 @@ struct hb_router_backward_args {
     struct hb_tensor dlogits;  /* fp32 [n,E], stored */
 };
 
-HB_MUST_USE hb_status hb_router_forward(struct hb_context *context, const struct hb_router_forward_args *args);
-HB_MUST_USE hb_status hb_router_backward(struct hb_context *context, const struct hb_router_backward_args *args);
+HB_MUST_USE hb_status hb_router_forward(struct hb_context *context,
+                                        const struct hb_router_forward_args *args);
+HB_MUST_USE hb_status hb_router_backward(struct hb_context *context,
+                                         const struct hb_router_backward_args *args);
 
 #endif

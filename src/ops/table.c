@@ -289,7 +289,8 @@ const struct hb_tensor *hb_op_tensor_of(const void *args, const struct hb_op_ten
     return (const struct hb_tensor *)((const char *)args + t->offset);
 }
 
-const char *const hb_op_form_names[3] = {[HB_PRODUCT_NT] = "NT", [HB_PRODUCT_NN] = "NN", [HB_PRODUCT_TN] = "TN"};
+const char *const hb_op_form_names[3] = {
+    [HB_PRODUCT_NT] = "NT", [HB_PRODUCT_NN] = "NN", [HB_PRODUCT_TN] = "TN"};
 const char *const hb_op_epilogue_names[3] = {
     [HB_STORE] = "STORE", [HB_CONTINUE] = "CONTINUE", [HB_ADD] = "ADD"};
 const char *const hb_op_combine_names[3] = {[HB_JOINT] = "joint", [HB_SUM] = "sum", [HB_GATED] = "gated"};
@@ -353,7 +354,8 @@ bool hb_backend_has(const struct hb_backend *backend, const struct hb_op_entry *
     return f != NULL;
 }
 
-void hb_backend_inherit(const struct hb_backend *backend, const struct hb_backend *base, struct hb_backend *out)
+void hb_backend_inherit(const struct hb_backend *backend, const struct hb_backend *base,
+                        struct hb_backend *out)
 {
     *out = *backend;
     for (int i = 0; i < hb_op_count; i++)

@@ -111,6 +111,7 @@ double hb_op_bytes(const char *name, const void *args);
 bool hb_backend_has(const struct hb_backend *backend, const struct hb_op_entry *entry);
 
 /* Copies `backend` to `out` and fills its empty op entries from `base`. */
-void hb_backend_inherit(const struct hb_backend *backend, const struct hb_backend *base, struct hb_backend *out);
+void hb_backend_inherit(const struct hb_backend *backend, const struct hb_backend *base,
+                        struct hb_backend *out);
 
 #endif

@@ -97,8 +97,8 @@ void hb_trace_forget(struct hb_context *context, const void *data);
 void hb_trace_name_of(const struct hb_op_trace *trace, const void *data, char *text, size_t size);
 
 /* A copy of an argument on the host in the form that is hashed; free(*data). */
-HB_MUST_USE hb_status hb_trace_fetch(struct hb_context *context, const void *args, const struct hb_op_tensor *which,
-                                     char **data);
+HB_MUST_USE hb_status hb_trace_fetch(struct hb_context *context, const void *args,
+                                     const struct hb_op_tensor *which, char **data);
 
 /* Around a call; only with a trace. */
 HB_MUST_USE hb_status hb_trace_before(struct hb_context *context, const char *op, const void *args);

@@ -5,8 +5,8 @@
 #include "ref/ref.h"
 
 /* Element i of a part without masters, its stream given: 32-bit word first + i decides. */
-static void store_random(const struct hb_adamw_args *args, int64_t at, const struct hb_random *stream, int64_t i,
-                         real x)
+static void store_random(const struct hb_adamw_args *args, int64_t at, const struct hb_random *stream,
+                         int64_t i, real x)
 {
     uint32_t words[4];
     uint64_t index = (uint64_t)(args->first + i);
@@ -17,7 +17,8 @@ static void store_random(const struct hb_adamw_args *args, int64_t at, const str
 }
 
 /* Element i of a part, number `at` of all; `stream` NULL: rounded to nearest. */
-static void update(const struct hb_adamw_args *args, const struct hb_random *stream, int64_t i, int64_t at, real coef)
+static void update(const struct hb_adamw_args *args, const struct hb_random *stream, int64_t i, int64_t at,
+                   real coef)
 {
     real g = (load(&args->grad, at) * (real)args->inv_scale) * coef;
     real m = real_fma((real)args->beta1, load(&args->m, at), (real)args->one_minus_beta1 * g);

@@ -24,8 +24,8 @@ struct head {
     int64_t h, g;          /* query head, its key/value head */
 };
 
-static struct call call_of(const struct hb_tensor *q, const struct hb_tensor *k, const struct hb_tensor *q_begin,
-                           const struct hb_tensor *slots_k)
+static struct call call_of(const struct hb_tensor *q, const struct hb_tensor *k,
+                           const struct hb_tensor *q_begin, const struct hb_tensor *slots_k)
 {
     return (struct call){.q = q,
                          .k = k,
@@ -146,7 +146,8 @@ static void pass(const struct call *c, const struct head *s, int64_t i, bool slo
         real highest = x->m;
         for (int64_t j = 0; j < keys; j++)
             if (sees(c, slots, i, tile + j)) {
-                score[j] = c->scale * inner(c->q, query_at(c, s, i) * c->D, k, key_at(c, s, slots, tile + j), c->D);
+                score[j] = c->scale *
+                           inner(c->q, query_at(c, s, i) * c->D, k, key_at(c, s, slots, tile + j), c->D);
                 highest = larger(score[j], highest);
             }
         real a = real_exp(x->m - shift(highest));
@@ -175,8 +176,8 @@ static void end(const struct call *c, const struct state *x, const struct hb_ten
     store(lse, at, x->l == 0 ? -(real)INFINITY : x->m + real_log(x->l));
 }
 
-static void forward_row(const struct hb_attention_forward_args *args, const struct call *c, const struct head *s,
-                        int64_t i, struct state *x)
+static void forward_row(const struct hb_attention_forward_args *args, const struct call *c,
+                        const struct head *s, int64_t i, struct state *x)
 {
     int64_t at = query_at(c, s, i);
     begin(c, x);
@@ -332,8 +333,10 @@ static void backward_slot(const struct hb_attention_backward_args *args, const s
         }
     }
     for (int64_t d = 0; d < c->D; d++) {
-        store(&args->dslots_k, (j * c->G + g) * c->D + d, real_tree_sum(w->leaf_k + d * w->chunks, w->chunks));
-        store(&args->dslots_v, (j * c->G + g) * c->D + d, real_tree_sum(w->leaf_v + d * w->chunks, w->chunks));
+        store(&args->dslots_k, (j * c->G + g) * c->D + d,
+              real_tree_sum(w->leaf_k + d * w->chunks, w->chunks));
+        store(&args->dslots_v, (j * c->G + g) * c->D + d,
+              real_tree_sum(w->leaf_v + d * w->chunks, w->chunks));
     }
 }
 
@@ -357,7 +360,8 @@ static void backward_gate(const struct hb_attention_backward_args *args, const s
     store(&args->dgate, h, real_tree_sum(work->leaf_k, work->chunks));
 }
 
-static void backward_all(const struct hb_attention_backward_args *args, const struct call *c, const struct work *w)
+static void backward_all(const struct hb_attention_backward_args *args, const struct call *c,
+                         const struct work *w)
 {
     for (int64_t i = 0; i < hb_tensor_count(&args->dk); i++) { /* rows that no segment owns */
         store(&args->dk, i, 0);
@@ -412,7 +416,8 @@ hb_status HB_REF(attention_backward)(struct hb_context *context,
     struct work w = {.chunks = (c.segments + CHUNK - 1) / CHUNK};
     size_t numbers = (size_t)(2 * c.D * (1 + w.chunks));
     void *workspace;
-    HB_TRY(hb_host_workspace(context, (size_t)pairs * sizeof(struct pair) + numbers * sizeof(real), &workspace));
+    HB_TRY(
+        hb_host_workspace(context, (size_t)pairs * sizeof(struct pair) + numbers * sizeof(real), &workspace));
     w.pair = workspace;
     w.dk = (real *)(w.pair + pairs);
     w.dv = w.dk + c.D;

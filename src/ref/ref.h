@@ -6,7 +6,8 @@
 #include "ops/table.h"
 #include "ref/real.h"
 
-#define HB_REF_DECLARE(op) hb_status HB_REF(op)(struct hb_context * context, const struct hb_##op##_args *args);
+#define HB_REF_DECLARE(op) \
+    hb_status HB_REF(op)(struct hb_context * context, const struct hb_##op##_args *args);
 HB_FOR_EACH_OP(HB_REF_DECLARE)
 #undef HB_REF_DECLARE
 

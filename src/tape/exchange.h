@@ -19,7 +19,8 @@ struct hb_arrival {
  * the entry that keeps it. */
 struct hb_arrivals {
     int64_t rows, sources;
-    int32_t *offsets;           /* [sources, experts here + 1]: rows of each expert, counted from the source's begin */
+    /* [sources, experts here + 1]: rows of each expert, counted from the source's begin */
+    int32_t *offsets;
     size_t *sent;               /* [sources]: rows that went to each */
     struct hb_arrival source[]; /* [sources] */
 };
@@ -30,10 +31,10 @@ struct hb_exchange {
     hb_status (*meet)(struct hb_exchange *exchange, struct hb_tensor offsets, int64_t microbatch,
                       struct hb_arrivals **arrivals);
     /* rows [own, C] to arrived [arrivals->rows, C], and the way back. */
-    hb_status (*dispatch)(struct hb_exchange *exchange, const struct hb_arrivals *arrivals, struct hb_tensor rows,
-                          struct hb_tensor arrived);
-    hb_status (*combine)(struct hb_exchange *exchange, const struct hb_arrivals *arrivals, struct hb_tensor arrived,
-                         struct hb_tensor rows);
+    hb_status (*dispatch)(struct hb_exchange *exchange, const struct hb_arrivals *arrivals,
+                          struct hb_tensor rows, struct hb_tensor arrived);
+    hb_status (*combine)(struct hb_exchange *exchange, const struct hb_arrivals *arrivals,
+                         struct hb_tensor arrived, struct hb_tensor rows);
 };
 
 #endif

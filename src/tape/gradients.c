@@ -92,8 +92,8 @@ static hb_status idle_leaf(struct hb_gradients *gradients, const struct hb_param
     return hb_zero(gradients->context, leaf->present);
 }
 
-hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, int use_index, int64_t microbatch,
-                        bool whole, struct hb_leaf *leaf)
+hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, int use_index,
+                        int64_t microbatch, bool whole, struct hb_leaf *leaf)
 {
     struct hb_param_use *use = &param->use[use_index];
     bool flags = use->present.data != NULL;
@@ -111,13 +111,15 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
         return HB_OK;
     }
     if (use->node_count == HB_FOLD_NODES_MAX)
-        return HB_FAIL(HB_EINTERNAL, "%s: more than %d pending nodes in the fold", param->name, HB_FOLD_NODES_MAX);
+        return HB_FAIL(HB_EINTERNAL, "%s: more than %d pending nodes in the fold", param->name,
+                       HB_FOLD_NODES_MAX);
     struct hb_fold_node node = {.begin = microbatch, .end = microbatch + 1};
     if (microbatch > 0 || param->level >= 2) {
         struct hb_tensor full = node_tensor(param, use, &node);
         HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&full), &node.buffer));
         if (flags) {
-            hb_status status = hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present), &node.present_buffer);
+            hb_status status = hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present),
+                                            &node.present_buffer);
             if (status != HB_OK) {
                 hb_pool_drop(&gradients->pool, node.buffer);
                 return status;
@@ -202,7 +204,8 @@ hb_status hb_gradients_node(struct hb_gradients *gradients, const struct hb_para
     return HB_OK;
 }
 
-void hb_gradients_drop(struct hb_gradients *gradients, struct hb_param *param, int use, int64_t begin, int64_t end)
+void hb_gradients_drop(struct hb_gradients *gradients, struct hb_param *param, int use, int64_t begin,
+                       int64_t end)
 {
     for (int i = param->use[use].node_count - 1; i >= 0; i--)
         if (param->use[use].nodes[i].begin >= begin && param->use[use].nodes[i].end <= end)

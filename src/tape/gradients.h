@@ -17,7 +17,8 @@ struct hb_gradients {
 
 /* Where a leaf goes. */
 struct hb_leaf {
-    struct hb_tensor out;              /* fp32, shape of the parameter; rounded at the end if nodes are bf16 */
+    /* fp32, shape of the parameter; rounded at the end if nodes are bf16 */
+    struct hb_tensor out;
     struct hb_tensor present;          /* flags, data NULL: none */
     enum hb_product_epilogue epilogue; /* STORE, or ADD onto the sibling that waits there */
     int node;                          /* index in the use's list; -1: a leaf of no microbatch */
@@ -47,7 +48,8 @@ HB_MUST_USE hb_status hb_gradients_node(struct hb_gradients *gradients, const st
                                         int64_t begin, int64_t end, struct hb_tensor *value,
                                         struct hb_tensor *present);
 /* Lets go of a use's nodes within [begin, end). */
-void hb_gradients_drop(struct hb_gradients *gradients, struct hb_param *param, int use, int64_t begin, int64_t end);
+void hb_gradients_drop(struct hb_gradients *gradients, struct hb_param *param, int use, int64_t begin,
+                       int64_t end);
 /* Checks that a use's fold is complete, and turns absent parts into +0. */
 HB_MUST_USE hb_status hb_gradients_close_use(struct hb_gradients *gradients, struct hb_param *param, int use);
 

@@ -20,7 +20,8 @@ static const struct hb_entry_kind head_kind = {"head", head_input, NULL, NULL};
 hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, int use,
                        struct hb_tensor labels, float factor, struct hb_tensor loss)
 {
-    int64_t n = x->value.shape[0], V = weight->value.shape[0], rows = hb_head_chunk_rows(tape->head_elements, V);
+    int64_t n = x->value.shape[0], V = weight->value.shape[0],
+            rows = hb_head_chunk_rows(tape->head_elements, V);
     bool gradient = hb_tape_recording(tape);
     struct hb_buffer *logits_buffer = NULL, *dx_buffer = NULL;
     struct hb_tensor logits, dx = {0};
@@ -29,7 +30,8 @@ hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *
     hb_status status;
     if (rows > n)
         rows = n;
-    HB_TRY_CLEAN(hb_tape_scratch(tape, hb_real_dtype(tape->context), 2, (int64_t[]){rows, V}, &logits_buffer, &logits));
+    HB_TRY_CLEAN(hb_tape_scratch(tape, hb_real_dtype(tape->context), 2, (int64_t[]){rows, V}, &logits_buffer,
+                                 &logits));
     if (gradient) {
         HB_TRY_CLEAN(hb_var_grad_buffer(tape, x, &dx_buffer, &dx));
         HB_TRY_CLEAN(hb_leaf_begin(tape->gradients, weight, use, tape->microbatch, rows >= n, &leaf));
@@ -44,8 +46,10 @@ hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *
                                                                          .out = chunk}));
         HB_TRY_CLEAN(hb_cross_entropy(tape->context,
                                       &(struct hb_cross_entropy_args){.logits = chunk,
-                                                                      .labels = hb_tensor_rows(labels, begin, count),
-                                                                      .loss = hb_tensor_rows(loss, begin, count),
+                                                                      .labels = hb_tensor_rows(labels, begin,
+                                                                                               count),
+                                                                      .loss = hb_tensor_rows(loss, begin,
+                                                                                             count),
                                                                       .gradient = gradient,
                                                                       .factor = factor}));
         if (!gradient)
@@ -53,7 +57,8 @@ hb_status hb_tape_head(struct hb_tape *tape, struct hb_var *x, struct hb_param *
         HB_TRY_CLEAN(hb_product(tape->context, &(struct hb_product_args){.form = HB_PRODUCT_NN,
                                                                          .a = chunk,
                                                                          .b = weight->value,
-                                                                         .out = hb_tensor_rows(dx, begin, count)}));
+                                                                         .out = hb_tensor_rows(dx, begin,
+                                                                                               count)}));
         HB_TRY_CLEAN(hb_product(tape->context,
                                 &(struct hb_product_args){.form = HB_PRODUCT_TN,
                                                           .epilogue = begin ? HB_CONTINUE : leaf.epilogue,

@@ -144,8 +144,8 @@ static hb_status linears_input(struct hb_tape *tape, struct hb_entry *entry)
     struct hb_tensor dx;
     struct hb_var *x = entry->in[0];
     enum hb_dtype dtype = hb_var_contribution_dtype(tape, x);
-    HB_TRY(hb_tape_scratch(tape, entry->out_count > 1 ? hb_real_dtype(tape->context) : dtype, 2, x->value.shape,
-                           &buffer, &dx));
+    HB_TRY(hb_tape_scratch(tape, entry->out_count > 1 ? hb_real_dtype(tape->context) : dtype, 2,
+                           x->value.shape, &buffer, &dx));
     hb_status status = HB_OK;
     for (int i = 0; i < entry->out_count && status == HB_OK; i++) {
         struct hb_product_args args = {
@@ -257,7 +257,8 @@ static hb_status swiglu_forward(struct hb_tape *tape, const struct hb_var *gate,
                                 struct hb_var *out)
 {
     return hb_swiglu_forward(
-        tape->context, &(struct hb_swiglu_forward_args){.gate = gate->value, .up = up->value, .out = out->value});
+        tape->context, &(struct hb_swiglu_forward_args){.gate = gate->value, .up = up->value,
+            .out = out->value});
 }
 
 static hb_status swiglu_again(struct hb_tape *tape, struct hb_entry *entry)

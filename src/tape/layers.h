@@ -16,17 +16,18 @@ HB_MUST_USE hb_status hb_tape_embedding(struct hb_tape *tape, struct hb_param *w
 
 /* RMSNorm over groups of D columns, D the length of the weight: the whole row,
  * or each head of it. */
-HB_MUST_USE hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight, float eps,
-                                      struct hb_var **out);
+HB_MUST_USE hb_status hb_tape_rmsnorm(struct hb_tape *tape, struct hb_var *x, struct hb_param *weight,
+                                      float eps, struct hb_var **out);
 
 /* Sibling linear layers of one input: out[i] = x weight[i]^T, i < count <= 3, of
  * this class. dx is one product continued over them (numerics.md rule 2). */
 HB_MUST_USE hb_status hb_tape_linears(struct hb_tape *tape, struct hb_var *x, int count,
-                                      struct hb_param *const *weight, enum hb_class which, struct hb_var **out);
+                                      struct hb_param *const *weight, enum hb_class which,
+                                      struct hb_var **out);
 
 /* out = a + b, of this class. */
-HB_MUST_USE hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b, enum hb_class which,
-                                  struct hb_var **out);
+HB_MUST_USE hb_status hb_tape_add(struct hb_tape *tape, struct hb_var *a, struct hb_var *b,
+                                  enum hb_class which, struct hb_var **out);
 
 /* out = silu(gate) * up. */
 HB_MUST_USE hb_status hb_tape_swiglu(struct hb_tape *tape, struct hb_var *gate, struct hb_var *up,

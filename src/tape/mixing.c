@@ -139,7 +139,8 @@ static hb_status keep(struct hb_tape *tape, const struct hb_attention_layer *lay
                       struct hb_buffer *buffer[KEPT], struct hb_tensor kept[KEPT])
 {
     enum hb_dtype real = hb_real_dtype(tape->context);
-    int64_t H = q->shape[1] / layer->head_width, rows[] = {q->shape[0], H}, all[] = {q->shape[0], H, layer->head_width};
+    int64_t H = q->shape[1] / layer->head_width, rows[] = {q->shape[0], H},
+            all[] = {q->shape[0], H, layer->head_width};
     HB_TRY(hb_tape_scratch(tape, real, 2, rows, &buffer[LSE], &kept[LSE]));
     if (layer->combine == HB_JOINT)
         return HB_OK;
@@ -148,8 +149,9 @@ static hb_status keep(struct hb_tape *tape, const struct hb_attention_layer *lay
     return hb_tape_scratch(tape, real, 2, rows, &buffer[SLOTS_LSE], &kept[SLOTS_LSE]);
 }
 
-static void record(struct hb_entry *entry, const struct hb_attention_layer *layer, struct hb_positions *positions,
-                   struct hb_buffer *const buffer[KEPT], const struct hb_tensor kept[KEPT])
+static void record(struct hb_entry *entry, const struct hb_attention_layer *layer,
+                   struct hb_positions *positions, struct hb_buffer *const buffer[KEPT],
+                   const struct hb_tensor kept[KEPT])
 {
     struct hb_param *params[] = {layer->memory_k, layer->memory_v, layer->memory_gate};
     for (int i = 0; i < KEPT; i++) {
@@ -164,8 +166,8 @@ static void record(struct hb_entry *entry, const struct hb_attention_layer *laye
 }
 
 hb_status hb_tape_attention(struct hb_tape *tape, const struct hb_attention_layer *layer,
-                            struct hb_positions *positions, struct hb_var *q, struct hb_var *k, struct hb_var *v,
-                            struct hb_var **out)
+                            struct hb_positions *positions, struct hb_var *q, struct hb_var *k,
+                            struct hb_var *v, struct hb_var **out)
 {
     struct hb_var *y = NULL;
     struct hb_buffer *buffer[KEPT] = {NULL};

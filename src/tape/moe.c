@@ -93,9 +93,10 @@ static hb_status route(struct hb_tape *tape, struct hb_tensor x, const struct hb
                                               .out = hb_tensor_rows(balance->z_squares, moe->layer, 1)}));
     /* `hf` sums the probabilities of all layers; the others start anew in each. */
     bool first = balance->kind != HB_BALANCE_HF || moe->layer == 0;
-    HB_TRY_CLEAN(hb_column_sum(tape->context, &(struct hb_column_sum_args){.x = work->tensor[PROBS],
-                                                                           .out = balance->prob_sum,
-                                                                           .epilogue = first ? HB_STORE : HB_ADD}));
+    HB_TRY_CLEAN(
+        hb_column_sum(tape->context, &(struct hb_column_sum_args){.x = work->tensor[PROBS],
+                                                                  .out = balance->prob_sum,
+                                                                  .epilogue = first ? HB_STORE : HB_ADD}));
     if (balance->kind == HB_BALANCE_LAYER && n)
         HB_TRY_CLEAN(hb_balance_loss(
             tape->context,
@@ -108,10 +109,11 @@ static hb_status route(struct hb_tape *tape, struct hb_tensor x, const struct hb
     HB_TRY_CLEAN(take(tape, work, OFFSETS, HB_I32, E + 1, 0));
     HB_TRY_CLEAN(take(tape, work, ROW_OF, HB_I32, n, K));
     HB_TRY_CLEAN(take(tape, work, PAIR_OF, HB_I32, n * K, 0));
-    HB_TRY_CLEAN(hb_dispatch_plan(tape->context, &(struct hb_dispatch_plan_args){.index = work->tensor[INDEX],
-                                                                                 .offsets = work->tensor[OFFSETS],
-                                                                                 .row_of = work->tensor[ROW_OF],
-                                                                                 .pair_of = work->tensor[PAIR_OF]}));
+    HB_TRY_CLEAN(
+        hb_dispatch_plan(tape->context, &(struct hb_dispatch_plan_args){.index = work->tensor[INDEX],
+                                                                        .offsets = work->tensor[OFFSETS],
+                                                                        .row_of = work->tensor[ROW_OF],
+                                                                        .pair_of = work->tensor[PAIR_OF]}));
 cleanup:
     hb_pool_drop(&tape->pool, logits_buffer);
     return status;
@@ -139,8 +141,8 @@ static hb_status choose(struct hb_tape *tape, struct hb_tensor x, const struct h
 }
 
 static hb_status grouped(struct hb_tape *tape, enum hb_product_form form, enum hb_product_epilogue epilogue,
-                         struct hb_tensor a, struct hb_tensor b, struct hb_tensor out, struct hb_tensor offsets,
-                         struct hb_tensor present)
+                         struct hb_tensor a, struct hb_tensor b, struct hb_tensor out,
+                         struct hb_tensor offsets, struct hb_tensor present)
 {
     return hb_product(tape->context, &(struct hb_product_args){.form = form,
                                                                .epilogue = epilogue,
@@ -175,14 +177,15 @@ static struct source source_of(const struct hb_tape *tape, const struct hb_tenso
     if (!arrivals)
         return (struct source){0, t[ROWS].shape[0], tape->microbatch, t[OFFSETS]};
     int64_t each = t[ARRIVED].shape[0] / arrivals->sources;
-    return (struct source){arrivals->source[s].begin, arrivals->source[s].rows, arrivals->source[s].microbatch,
-                           hb_tensor_rows(t[ARRIVED], s * each, each)};
+    return (struct source){arrivals->source[s].begin, arrivals->source[s].rows,
+                           arrivals->source[s].microbatch, hb_tensor_rows(t[ARRIVED], s * each, each)};
 }
 
 /* A product of rows with the experts' matrices, source by source: no row depends on the others. */
-static hb_status expert_product(struct hb_tape *tape, const struct hb_tensor *t, const struct hb_arrivals *arrivals,
-                                enum hb_product_form form, enum hb_product_epilogue epilogue, struct hb_tensor a,
-                                struct hb_tensor b, struct hb_tensor out)
+static hb_status expert_product(struct hb_tape *tape, const struct hb_tensor *t,
+                                const struct hb_arrivals *arrivals, enum hb_product_form form,
+                                enum hb_product_epilogue epilogue, struct hb_tensor a, struct hb_tensor b,
+                                struct hb_tensor out)
 {
     for (int64_t s = 0; s < source_count(arrivals); s++) {
         struct source from = source_of(tape, t, arrivals, s);
@@ -194,7 +197,8 @@ static hb_status expert_product(struct hb_tape *tape, const struct hb_tensor *t,
 }
 
 /* The tokens' rows, sorted by expert; then the rows that the experts here work on. */
-static hb_status dispatch(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe, struct work *work)
+static hb_status dispatch(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe,
+                          struct work *work)
 {
     struct hb_tensor *t = work->tensor, own;
     struct hb_exchange *exchange = tape->exchange;
@@ -204,7 +208,8 @@ static hb_status dispatch(struct hb_tape *tape, struct hb_tensor x, const struct
     if (!exchange) {
         HB_TRY(take(tape, work, ROWS, dtype, pairs, C));
         return hb_dispatch_forward(
-            tape->context, &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]});
+            tape->context,
+            &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]});
     }
     HB_TRY(exchange->meet(exchange, t[OFFSETS], tape->microbatch, &work->arrivals));
     HB_TRY(take(tape, work, ARRIVED, HB_I32, work->arrivals->sources * (here + 1), 0));
@@ -232,8 +237,8 @@ static hb_status bring_back(struct hb_tape *tape, const struct hb_moe *moe, int6
     return tape->exchange->combine(tape->exchange, work->arrivals, t[EXPERT_OUT], t[BACK]);
 }
 
-static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe, struct work *work,
-                         struct hb_tensor y)
+static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct hb_moe *moe,
+                         struct work *work, struct hb_tensor y)
 {
     struct hb_tensor *t = work->tensor;
     HB_TRY(dispatch(tape, x, moe, work));
@@ -246,8 +251,11 @@ static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct 
     HB_TRY(expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->gate->value, t[GATE]));
     HB_TRY(expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[ROWS], moe->up->value, t[UP]));
     HB_TRY(hb_swiglu_forward(tape->context,
-                             &(struct hb_swiglu_forward_args){.gate = t[GATE], .up = t[UP], .out = t[HIDDEN]}));
-    HB_TRY(expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[HIDDEN], moe->down->value, t[EXPERT_OUT]));
+                             &(struct hb_swiglu_forward_args){.gate = t[GATE],
+                                                              .up = t[UP],
+                                                              .out = t[HIDDEN]}));
+    HB_TRY(
+        expert_product(tape, t, from, HB_PRODUCT_NT, HB_STORE, t[HIDDEN], moe->down->value, t[EXPERT_OUT]));
     HB_TRY(bring_back(tape, moe, x.shape[0], work));
     return hb_combine_forward(tape->context, &(struct hb_combine_forward_args){.rows = t[BACK],
                                                                                .row_of = t[ROW_OF],
@@ -256,11 +264,13 @@ static hb_status experts(struct hb_tape *tape, struct hb_tensor x, const struct 
 }
 
 /* dLogits of the router: from the expert weights, the balance loss, the z-loss. */
-static hb_status router_gradient(struct hb_tape *tape, const struct hb_moe *moe, const struct hb_balance *balance,
-                                 struct hb_tensor *t, struct hb_tensor dweight, struct hb_tensor dlogits)
+static hb_status router_gradient(struct hb_tape *tape, const struct hb_moe *moe,
+                                 const struct hb_balance *balance, struct hb_tensor *t,
+                                 struct hb_tensor dweight, struct hb_tensor dlogits)
 {
     int64_t n = t[PROBS].shape[0];
-    bool aux = n && balance->aux_factor != 0 && (balance->kind == HB_BALANCE_HF || balance->kind == HB_BALANCE_LAYER);
+    bool aux = n && balance->aux_factor != 0 &&
+               (balance->kind == HB_BALANCE_HF || balance->kind == HB_BALANCE_LAYER);
     bool whole_model = balance->kind == HB_BALANCE_HF;
     struct hb_router_backward_args args = {
         .probs = t[PROBS],
@@ -294,7 +304,9 @@ static hb_status remember(struct hb_tape *tape, struct hb_entry *entry, int whic
                                                                                      .pair_of = t[PAIR_OF],
                                                                                      .rows = t[ROWS]});
     return hb_swiglu_forward(tape->context,
-                             &(struct hb_swiglu_forward_args){.gate = t[GATE], .up = t[UP], .out = t[HIDDEN]});
+                             &(struct hb_swiglu_forward_args){.gate = t[GATE],
+                                                              .up = t[UP],
+                                                              .out = t[HIDDEN]});
 }
 
 /* Memory for the gradient of tensor `which`: its own, if elements have the same size. */
@@ -451,8 +463,8 @@ static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
 
 static const struct hb_entry_kind moe_kind = {"moe", moe_input, moe_weight, NULL};
 
-hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_moe *moe, struct hb_balance *balance,
-                      const struct hb_choices *choices, struct hb_var **out)
+hb_status hb_tape_moe(struct hb_tape *tape, struct hb_var *x, const struct hb_moe *moe,
+                      struct hb_balance *balance, const struct hb_choices *choices, struct hb_var **out)
 {
     struct work work = {0};
     struct hb_var *y = NULL;

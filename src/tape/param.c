@@ -55,7 +55,8 @@ static struct hb_extent extent(const struct hb_param *param, int64_t begin, int6
 }
 
 /* The rest of a logical tensor, whole ones, the beginning of one. */
-int hb_param_extents(const struct hb_param *param, struct hb_range range, struct hb_extent extents[HB_EXTENTS_MAX])
+int hb_param_extents(const struct hb_param *param, struct hb_range range,
+                     struct hb_extent extents[HB_EXTENTS_MAX])
 {
     int64_t part = hb_param_part_count(param), at = range.begin;
     int count = 0;

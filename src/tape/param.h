@@ -85,7 +85,8 @@ struct hb_extent {
     int64_t first_chunk; /* of that one */
 };
 enum { HB_EXTENTS_MAX = 3 };
-int hb_param_extents(const struct hb_param *param, struct hb_range range, struct hb_extent extents[HB_EXTENTS_MAX]);
+int hb_param_extents(const struct hb_param *param, struct hb_range range,
+                     struct hb_extent extents[HB_EXTENTS_MAX]);
 
 /* Sets the weights that are here from all values of the parameter. */
 HB_MUST_USE hb_status hb_param_set(struct hb_context *context, struct hb_param *param, const float *values);

@@ -24,7 +24,8 @@ hb_status hb_var_remember(struct hb_tape *tape, struct hb_var *var)
 {
     if (var->value.data)
         return HB_OK;
-    HB_TRY(hb_tape_scratch(tape, var->value.dtype, var->value.rank, var->value.shape, &var->buffer, &var->value));
+    HB_TRY(hb_tape_scratch(tape, var->value.dtype, var->value.rank, var->value.shape, &var->buffer,
+                           &var->value));
     for (int i = 0; i < var->maker_count; i++) {
         struct hb_entry *entry = &tape->entries[var->made_by[i]];
         hb_trace_at(tape->context, entry->place, "recompute");
@@ -130,7 +131,8 @@ static hb_status segment_weight(struct hb_tape *tape, struct hb_entry *entry)
 
 static const struct hb_entry_kind segment_kind = {"recompute", segment_input, segment_weight, NULL};
 
-hb_status hb_tape_segment(struct hb_tape *tape, const struct hb_piece *piece, struct hb_var *x, struct hb_var **out)
+hb_status hb_tape_segment(struct hb_tape *tape, const struct hb_piece *piece, struct hb_var *x,
+                          struct hb_var **out)
 {
     if (!hb_tape_recording(tape))
         return piece->forward(piece, tape, x, out);

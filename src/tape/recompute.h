@@ -27,7 +27,8 @@ struct hb_routing {
  * on y. Called twice when the tape records; `what` and `carry` stay valid until
  * backward. At most one expert layer. */
 struct hb_piece {
-    hb_status (*forward)(const struct hb_piece *piece, struct hb_tape *tape, struct hb_var *x, struct hb_var **y);
+    hb_status (*forward)(const struct hb_piece *piece, struct hb_tape *tape, struct hb_var *x,
+                         struct hb_var **y);
     const void *model, *block;
     void *carry;
 };

@@ -117,8 +117,8 @@ hb_status hb_tape_backward_weight(struct hb_tape *tape, int64_t begin, int64_t e
     return HB_OK;
 }
 
-static struct hb_tensor tensor_of(const struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
-                                  void *data)
+static struct hb_tensor tensor_of(const struct hb_tape *tape, enum hb_dtype dtype, int rank,
+                                  const int64_t *shape, void *data)
 {
     struct hb_tensor t = {
         .data = data, .home = tape->context, .dtype = dtype, .rank = rank, .shape = {1, 1, 1, 1, 1, 1}};
@@ -137,7 +137,8 @@ hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, c
     return HB_OK;
 }
 
-hb_status hb_tape_round(struct hb_tape *tape, enum hb_dtype dtype, struct hb_buffer **buffer, struct hb_tensor *t)
+hb_status hb_tape_round(struct hb_tape *tape, enum hb_dtype dtype, struct hb_buffer **buffer,
+                        struct hb_tensor *t)
 {
     if (t->dtype == dtype)
         return HB_OK;
@@ -214,12 +215,13 @@ enum hb_dtype hb_var_contribution_dtype(const struct hb_tape *tape, const struct
 hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
                              struct hb_tensor *grad)
 {
-    return hb_tape_scratch(tape, hb_var_contribution_dtype(tape, var), var->value.rank, var->value.shape, buffer,
-                           grad);
+    return hb_tape_scratch(tape, hb_var_contribution_dtype(tape, var), var->value.rank, var->value.shape,
+                           buffer, grad);
 }
 
 /* The sum, rounded once, goes into a buffer that no other variable shares; either of the two may be. */
-static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct hb_tensor more, struct hb_buffer *buffer)
+static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct hb_tensor more,
+                              struct hb_buffer *buffer)
 {
     struct hb_tensor sum = more;
     struct hb_buffer *into;
@@ -243,14 +245,16 @@ static hb_status add_gradient(struct hb_tape *tape, struct hb_var *var, struct h
     return HB_OK;
 }
 
-hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, enum hb_dtype dtype, struct hb_buffer *buffer)
+hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, enum hb_dtype dtype,
+                            struct hb_buffer *buffer)
 {
     hb_status status = HB_OK;
     struct hb_tensor more = var->value;
     more.dtype = dtype;
     more.data = buffer->data;
     if (++var->contributions > 2) {
-        status = HB_FAIL(HB_EINTERNAL, "a value has more than two consumers; make them one entry of the tape");
+        status = HB_FAIL(HB_EINTERNAL,
+                         "a value has more than two consumers; make them one entry of the tape");
     } else if (!var->grad_buffer) {
         if (var->consumers <= 1)
             status = hb_tape_round(tape, var->grad_dtype, &buffer, &more);
@@ -280,13 +284,13 @@ hb_status hb_entry_grad_buffers(struct hb_tape *tape, const struct hb_entry *ent
     return HB_OK;
 }
 
-hb_status hb_entry_contribute(struct hb_tape *tape, const struct hb_entry *entry, struct hb_buffer *const *buffer,
-                              hb_status status)
+hb_status hb_entry_contribute(struct hb_tape *tape, const struct hb_entry *entry,
+                              struct hb_buffer *const *buffer, hb_status status)
 {
     for (int i = 0; i < entry->in_count; i++) {
         if (status == HB_OK)
-            status =
-                hb_var_contribute(tape, entry->in[i], hb_var_contribution_dtype(tape, entry->in[i]), buffer[i]);
+            status = hb_var_contribute(tape, entry->in[i], hb_var_contribution_dtype(tape, entry->in[i]),
+                                       buffer[i]);
         else
             hb_pool_drop(&tape->pool, buffer[i]);
     }

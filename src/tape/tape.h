@@ -8,9 +8,9 @@
  * it; an entry keeps what its backward needs, and drops it when that has run.
  *
  * Where gradients meet (numerics.md rule 2): consumers in forward program order,
- * the first starts the sum, fp32, rounded once when it is finished. A variable has at most two consumers, so that
- * the order in which the tape meets them cannot matter: a + b is b + a. Layers
- * where more meet (q, k, v; the expert layer) are one entry, which knows its order. */
+ * the first starts the sum, fp32, rounded once when it is finished. A variable has at most two consumers, so
+ * that the order in which the tape meets them cannot matter: a + b is b + a. Layers where more meet (q, k, v;
+ * the expert layer) are one entry, which knows its order. */
 #ifndef HB_TAPE_TAPE_H
 #define HB_TAPE_TAPE_H
 
@@ -47,7 +47,8 @@ struct hb_entry_kind {
     const char *name;
     hb_status (*backward_input)(struct hb_tape *tape, struct hb_entry *entry);
     hb_status (*backward_weight)(struct hb_tape *tape, struct hb_entry *entry); /* NULL: no weights */
-    hb_status (*again)(struct hb_tape *tape, struct hb_entry *entry);           /* NULL: its value must be kept */
+    /* NULL: its value must be kept */
+    hb_status (*again)(struct hb_tape *tape, struct hb_entry *entry);
 };
 
 struct hb_entry {
@@ -122,8 +123,8 @@ void hb_entry_save(struct hb_entry *entry, struct hb_buffer *buffer);
  * with STORE; hb_var_contribute then takes the reference over, on failure too, adds
  * to an earlier one if there is one, and rounds what is finished. */
 enum hb_dtype hb_var_contribution_dtype(const struct hb_tape *tape, const struct hb_var *var);
-HB_MUST_USE hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var, struct hb_buffer **buffer,
-                                         struct hb_tensor *grad);
+HB_MUST_USE hb_status hb_var_grad_buffer(struct hb_tape *tape, const struct hb_var *var,
+                                         struct hb_buffer **buffer, struct hb_tensor *grad);
 HB_MUST_USE hb_status hb_var_contribute(struct hb_tape *tape, struct hb_var *var, enum hb_dtype dtype,
                                         struct hb_buffer *buffer);
 
@@ -141,7 +142,7 @@ HB_MUST_USE hb_status hb_tape_round(struct hb_tape *tape, enum hb_dtype dtype, s
                                     struct hb_tensor *t);
 
 /* Temporary tensors of the pool. */
-HB_MUST_USE hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank, const int64_t *shape,
-                                      struct hb_buffer **buffer, struct hb_tensor *out);
+HB_MUST_USE hb_status hb_tape_scratch(struct hb_tape *tape, enum hb_dtype dtype, int rank,
+                                      const int64_t *shape, struct hb_buffer **buffer, struct hb_tensor *out);
 
 #endif

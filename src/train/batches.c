@@ -14,8 +14,8 @@ hb_status hb_batches_init(struct hb_batches *b, int64_t microbatches, int64_t se
     if (b->batch && b->ids && b->labels && b->segments && b->piece)
         return HB_OK;
     hb_batches_release(b);
-    return HB_FAIL(HB_EMEMORY, "out of memory for batches of %lld x %lld x %lld tokens", (long long)microbatches,
-                   (long long)sequences, (long long)tokens);
+    return HB_FAIL(HB_EMEMORY, "out of memory for batches of %lld x %lld x %lld tokens",
+                   (long long)microbatches, (long long)sequences, (long long)tokens);
 }
 
 void hb_batches_release(struct hb_batches *b)
@@ -29,13 +29,15 @@ void hb_batches_release(struct hb_batches *b)
 }
 
 /* Appends one sample to microbatch m. */
-static hb_status append(struct hb_batches *b, const struct hb_stream *stream, int64_t m, int64_t sample_number)
+static hb_status append(struct hb_batches *b, const struct hb_stream *stream, int64_t m,
+                        int64_t sample_number)
 {
     struct hb_batch *batch = &b->batch[m];
     int64_t T = b->tokens, base = m * b->sequences * T;
     int32_t *segments = b->segments + m * (b->sequences * T + 1);
     struct hb_sample sample = {
-        .ids = b->ids + base + batch->tokens, .labels = b->labels + base + batch->tokens, .segments = b->piece};
+        .ids = b->ids + base + batch->tokens, .labels = b->labels + base + batch->tokens,
+        .segments = b->piece};
     HB_TRY(hb_stream_sample(stream, sample_number, &sample));
     segments[0] = 0;
     for (int32_t s = 0; s < sample.segment_count; s++)
@@ -65,8 +67,8 @@ hb_status hb_batches_fill(struct hb_batches *b, const struct hb_stream *stream, 
     return HB_OK;
 }
 
-hb_status hb_batches_fill_plain(struct hb_batches *b, const struct hb_stream *stream, int64_t m, int64_t first,
-                                int64_t count)
+hb_status hb_batches_fill_plain(struct hb_batches *b, const struct hb_stream *stream, int64_t m,
+                                int64_t first, int64_t count)
 {
     start(b, m);
     for (int64_t j = 0; j < count; j++)

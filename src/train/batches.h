@@ -23,8 +23,8 @@ void hb_batches_release(struct hb_batches *batches);
 
 /* Fills the microbatches of step `step`: all, or those `wanted` [M]; the others
  * have no tokens. */
-HB_MUST_USE hb_status hb_batches_fill(struct hb_batches *batches, const struct hb_stream *stream, int64_t step,
-                                      const bool *wanted);
+HB_MUST_USE hb_status hb_batches_fill(struct hb_batches *batches, const struct hb_stream *stream,
+                                      int64_t step, const bool *wanted);
 
 /* Fills microbatch `m` with the samples first .. first + count - 1 in file order,
  * count <= S, and makes it that short: for evaluation. */

@@ -67,7 +67,8 @@ static hb_status find_own(struct hb_census *census, const struct hb_model *model
         census->first_chunk[p] = at;
         for (int64_t g = 0; g < param->groups; g++) {
             char name[2 * HB_PARAM_NAME_MAX];
-            const struct hb_logical *found = hb_census_find(census, hb_param_logical_name(param, g, name, sizeof name));
+            const struct hb_logical *found = hb_census_find(census, hb_param_logical_name(param, g, name,
+                                                                                          sizeof name));
             struct hb_logical *l = &census->logical[found - census->logical];
             l->param = p;
             l->group = g;
@@ -104,8 +105,8 @@ static hb_status agree(struct hb_census *census)
     free(counts);
     HB_TRY(status);
     if (all != census->chunk_count)
-        return HB_FAIL(HB_EINTERNAL, "the ranks answer for %lld chunks of parameters, there are %lld", (long long)all,
-                       (long long)census->chunk_count);
+        return HB_FAIL(HB_EINTERNAL, "the ranks answer for %lld chunks of parameters, there are %lld",
+                       (long long)all, (long long)census->chunk_count);
     return hb_comm_gather(census->world, census->place, census->places, census->bytes);
 }
 

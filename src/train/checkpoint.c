@@ -106,7 +106,8 @@ static hb_status agree(const struct hb_optimizer *o, hb_status status)
 static hb_status write_weights(struct saving *s, struct hb_optimizer *o)
 {
     struct hb_file_receipt receipt;
-    HB_TRY(o->mesh ? hb_weights_save_ranks(o, s->folder, &receipt) : hb_model_save(o->model, s->folder, &receipt));
+    HB_TRY(o->mesh ? hb_weights_save_ranks(o, s->folder, &receipt)
+                   : hb_model_save(o->model, s->folder, &receipt));
     if (!is_chief(o))
         return HB_OK;
     HB_TRY(hb_checkpoint_manifest_add(&s->manifest, "model.safetensors", &receipt));
@@ -120,7 +121,8 @@ static hb_status write_moments(struct saving *s, const struct hb_optimizer *o)
     char name[HB_MOMENTS_NAME], *path;
     struct hb_file_receipt own = {0}, *all = calloc((size_t)ranks, sizeof *all);
     size_t *bytes = calloc((size_t)ranks, sizeof *bytes);
-    hb_status status = all && bytes ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the receipts of a checkpoint");
+    hb_status status = all && bytes ? HB_OK
+                                    : HB_FAIL(HB_EMEMORY, "out of memory for the receipts of a checkpoint");
     if (status == HB_OK)
         status = join(s->folder, hb_moments_file(rank, ranks, name), &path);
     if (status == HB_OK) {
@@ -160,8 +162,8 @@ static hb_status write_rest(struct saving *s, const struct hb_run_state *state, 
     return hb_folder_sync(s->folder);
 }
 
-static hb_status write_files(struct saving *s, struct hb_optimizer *optimizer, const struct hb_run_state *state,
-                             const char *tokenizer)
+static hb_status write_files(struct saving *s, struct hb_optimizer *optimizer,
+                             const struct hb_run_state *state, const char *tokenizer)
 {
     struct hb_run_state written = *state;
     written.applied = optimizer->applied;
@@ -180,8 +182,8 @@ static hb_status prepare(const char *run_folder, const char *root)
     return hb_checkpoint_remove_leftovers(root);
 }
 
-static hb_status save(const char *run_folder, const char *root, const char *folder, struct hb_optimizer *optimizer,
-                      const struct hb_run_state *state, const char *tokenizer)
+static hb_status save(const char *run_folder, const char *root, const char *folder,
+                      struct hb_optimizer *optimizer, const struct hb_run_state *state, const char *tokenizer)
 {
     struct saving s = {.folder = folder};
     bool chief = is_chief(optimizer);

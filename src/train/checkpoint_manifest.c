@@ -27,7 +27,8 @@ void hb_checkpoint_manifest_release(struct hb_checkpoint_manifest *manifest)
 
 hb_status hb_checkpoint_manifest_write(const struct hb_checkpoint_manifest *manifest, const char *folder)
 {
-    json_t *root = json_pack("{s:s, s:i, s:O}", "format", format_name, "version", 1, "files", manifest->files);
+    json_t *root = json_pack("{s:s, s:i, s:O}", "format", format_name, "version", 1, "files",
+                             manifest->files);
     char *path = hb_path_join(folder, "manifest.json"), *text = NULL;
     hb_status status = path ? hb_json_text(root, &text)
                             : HB_FAIL(HB_EMEMORY, "out of memory: cannot write the manifest of %s", folder);

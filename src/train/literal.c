@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-hb_status hb_step_literal(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, float scale, bool digest,
-                          struct hb_step_report *report)
+hb_status hb_step_literal(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, float scale,
+                          bool digest, struct hb_step_report *report)
 {
     double sum;
     struct hb_step_report forward = {0};

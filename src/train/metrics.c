@@ -40,7 +40,8 @@ hb_status hb_metrics_trim(const char *path, int64_t keep_steps)
     return status;
 }
 
-hb_status hb_metrics_open(struct hb_metrics *metrics, const char *run_folder, int64_t keep_steps, bool tensorboard)
+hb_status hb_metrics_open(struct hb_metrics *metrics, const char *run_folder, int64_t keep_steps,
+                          bool tensorboard)
 {
     *metrics = (struct hb_metrics){0};
     snprintf(metrics->path, sizeof metrics->path, "%s/metrics.jsonl", run_folder);

@@ -89,7 +89,8 @@ static hb_status visit(const struct hb_optimizer *o, struct hb_safetensors_write
         for (size_t k = 0; count && k < kinds_of(o->model->params[l->param]); k++) {
             const struct hb_param *p = o->model->params[l->param];
             moment_name(l->name, kinds[k], name);
-            HB_TRY(write ? hb_tensor_to_file(o->context, hb_param_elements(p, tensor_of(p, kinds[k]), own), writer, name)
+            HB_TRY(write ? hb_tensor_to_file(o->context, hb_param_elements(p, tensor_of(p, kinds[k]), own),
+                                             writer, name)
                          : hb_safetensors_writer_declare(writer, name, HB_F32, 1, &count));
         }
     }
@@ -192,8 +193,8 @@ static hb_status read_range(const struct shard_file *f, const struct hb_logical 
     out->end = json_integer_value(end);
     if (json_array_size(range) != 2 || !json_is_integer(begin) || !json_is_integer(end) || out->begin < 0 ||
         out->begin >= out->end || out->end > l->count)
-        return HB_FAIL(HB_ESHAPE, "%s: the range of '%s' is not within [0, %lld], the model's tensor", f->path, l->name,
-                       (long long)l->count);
+        return HB_FAIL(HB_ESHAPE, "%s: the range of '%s' is not within [0, %lld], the model's tensor",
+                       f->path, l->name, (long long)l->count);
     return HB_OK;
 }
 
@@ -219,8 +220,9 @@ static hb_status check_file(const struct hb_optimizer *o, const struct shard_fil
                 continue;
             HB_TRY(hb_safetensors_find(f->file, name, &t));
             if (t.dtype != HB_F32 || t.rank != 1 || t.count != r.end - r.begin)
-                return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' is not f32 [%lld], as its range [%lld, %lld] says", f->path,
-                               name, (long long)(r.end - r.begin), (long long)r.begin, (long long)r.end);
+                return HB_FAIL(HB_ESHAPE, "%s: tensor '%s' is not f32 [%lld], as its range [%lld, %lld] says",
+                               f->path, name, (long long)(r.end - r.begin), (long long)r.begin,
+                               (long long)r.end);
             tensors++;
         }
     }
@@ -239,8 +241,8 @@ static hb_status check(const struct hb_optimizer *o, const char *folder, const s
     for (int64_t i = 0; status == HB_OK && i < o->census.logical_count; i++) {
         const struct hb_logical *l = &o->census.logical[i];
         if (l->trained && covered[i] != l->count)
-            status = HB_FAIL(HB_ESHAPE, "%s: the moments of '%s' have %lld elements, the model's tensor %lld", folder,
-                             l->name, (long long)covered[i], (long long)l->count);
+            status = HB_FAIL(HB_ESHAPE, "%s: the moments of '%s' have %lld elements, the model's tensor %lld",
+                             folder, l->name, (long long)covered[i], (long long)l->count);
     }
     free(covered);
     return status;

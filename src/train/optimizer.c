@@ -21,7 +21,8 @@ static hb_status make_order(struct hb_optimizer *o, int64_t trained)
     const struct hb_model *model = o->model;
     int32_t *order = malloc((size_t)trained * sizeof *order + 1);
     int64_t *first = malloc((size_t)model->param_count * sizeof *first + 1), n = 0;
-    hb_status status = order && first ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the order of parameters");
+    hb_status status = order && first ? HB_OK
+                                      : HB_FAIL(HB_EMEMORY, "out of memory for the order of parameters");
     for (int64_t p = 0; status == HB_OK && p < model->param_count; p++) {
         first[p] = n;
         n += model->params[p]->trained ? model->params[p]->groups : 0;
@@ -82,8 +83,8 @@ static hb_status init(struct hb_optimizer *o)
     return make_order(o, trained);
 }
 
-hb_status hb_optimizer_init_ranks(struct hb_optimizer *optimizer, struct hb_model *model, const struct hb_mesh *mesh,
-                                  const struct hb_optimizer_config *config)
+hb_status hb_optimizer_init_ranks(struct hb_optimizer *optimizer, struct hb_model *model,
+                                  const struct hb_mesh *mesh, const struct hb_optimizer_config *config)
 {
     *optimizer =
         (struct hb_optimizer){.context = model->context, .model = model, .mesh = mesh, .config = *config};
@@ -127,7 +128,8 @@ static hb_status whole_sums(struct hb_optimizer *o, float inv_scale)
         HB_TRY(hb_sum(o->context, &(struct hb_sum_args){.x = param->use[0].root,
                                                         .squares = true,
                                                         .factor = inv_scale,
-                                                        .out = hb_tensor_rows(o->squares, first, param->groups),
+                                                        .out = hb_tensor_rows(o->squares, first,
+                                                                              param->groups),
                                                         .found = o->found}));
         first += param->groups;
     }
@@ -162,7 +164,8 @@ static hb_status shard_sums(struct hb_optimizer *o, float inv_scale)
         for (int i = 0; i < count; i++)
             for (int64_t g = 0; g < extents[i].groups; g++) {
                 struct hb_range range = extents[i].range;
-                int64_t at = o->census.first_chunk[p] + (extents[i].group + g) * each + extents[i].first_chunk;
+                int64_t at = o->census.first_chunk[p] + (extents[i].group + g) * each +
+                             extents[i].first_chunk;
                 if (extents[i].groups > 1)
                     range = (struct hb_range){range.begin + g * part, range.begin + (g + 1) * part};
                 HB_TRY(chunk_sums(o, hb_param_elements(param, param->use[0].root, range), inv_scale, at));
@@ -178,7 +181,8 @@ static hb_status world_squares(struct hb_optimizer *o)
     double *local = malloc(hb_tensor_bytes(&o->sums) + 1), *all = malloc((size_t)chunks * sizeof *all);
     double *squares = malloc(hb_tensor_bytes(&o->squares) + 1);
     hb_status status;
-    HB_TRY_CLEAN(local && all && squares ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the gradient's norm"));
+    HB_TRY_CLEAN(local && all && squares ? HB_OK
+                                         : HB_FAIL(HB_EMEMORY, "out of memory for the gradient's norm"));
     HB_TRY_CLEAN(hb_copy_out(o->context, local, o->sums));
     HB_TRY_CLEAN(hb_census_gather(&o->census, (const uint64_t *)local, (uint64_t *)all));
     for (int64_t i = 0; i < o->census.logical_count; i++) {
@@ -372,7 +376,8 @@ hb_status hb_optimizer_digest(struct hb_optimizer *o, bool fresh, char text[HB_D
                                  .chunk_hash = hashes_of(o, p, &extents[i])}));
     }
     int64_t chunks = o->census.chunk_count;
-    uint64_t *local = malloc(hb_tensor_bytes(&o->chunk_hash) + 1), *hashes = malloc((size_t)chunks * sizeof *hashes);
+    uint64_t *local = malloc(hb_tensor_bytes(&o->chunk_hash) + 1),
+             *hashes = malloc((size_t)chunks * sizeof *hashes);
     struct hb_digest digest = {0};
     hb_status status;
     HB_TRY_CLEAN(local && hashes ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the digest"));

@@ -28,7 +28,8 @@ struct hb_optimizer {
     const struct hb_mesh *mesh; /* NULL: one rank */
     struct hb_optimizer_config config;
     struct hb_census census;
-    struct hb_tensor squares;    /* fp64 [trained logical tensors]: of one rank in the model's order, else by name */
+    /* fp64 [trained logical tensors]: of one rank in the model's order, else by name */
+    struct hb_tensor squares;
     struct hb_tensor order;      /* i32: of one rank, places in `squares` by name */
     struct hb_tensor sums;       /* several ranks: fp64, a sum per chunk of the parameters here */
     struct hb_tensor chunk_hash; /* i64, of every chunk of the parameters here */
@@ -54,7 +55,8 @@ HB_MUST_USE hb_status hb_optimizer_init(struct hb_optimizer *optimizer, struct h
 /* The same for a rank of several, whose model is its part. Collective: world, here
  * and below. */
 HB_MUST_USE hb_status hb_optimizer_init_ranks(struct hb_optimizer *optimizer, struct hb_model *model,
-                                              const struct hb_mesh *mesh, const struct hb_optimizer_config *config);
+                                              const struct hb_mesh *mesh,
+                                              const struct hb_optimizer_config *config);
 void hb_optimizer_release(struct hb_optimizer *optimizer);
 
 /* One update from the roots in param->use[0].root (of several ranks: from each

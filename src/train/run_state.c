@@ -26,7 +26,8 @@ hb_status hb_run_state_write(const char *path, const struct hb_run_state *s)
                   "scale", s->scale, "digest", s->digest);
     json_t *scaler = json_pack("{s:I, s:I, s:I}", "clean", (json_int_t)s->scaler_clean, "patience",
                                (json_int_t)s->scaler_patience, "skips", (json_int_t)s->skips);
-    json_t *spikes = json_pack("{s:o, s:o}", "loss", numbers(&s->spike_loss), "grad_norm", numbers(&s->spike_grad_norm));
+    json_t *spikes = json_pack("{s:o, s:o}", "loss", numbers(&s->spike_loss), "grad_norm",
+                               numbers(&s->spike_grad_norm));
     char *text;
     hb_status status = HB_OK;
     /* Both calls take the reference, on failure too. */
@@ -50,12 +51,14 @@ static hb_status read_count(const json_t *root, const char *path, const char *ke
     return HB_OK;
 }
 
-static hb_status read_window(const json_t *spikes, const char *path, const char *key, struct hb_spike_window *window)
+static hb_status read_window(const json_t *spikes, const char *path, const char *key,
+                             struct hb_spike_window *window)
 {
     json_t *array;
     HB_TRY(hb_json_array(spikes, path, key, &array));
     if (json_array_size(array) > HB_SPIKE_WINDOW_MAX)
-        return HB_FAIL(HB_EFORMAT, "%s: key '%s' must have at most %d numbers", path, key, HB_SPIKE_WINDOW_MAX);
+        return HB_FAIL(HB_EFORMAT, "%s: key '%s' must have at most %d numbers", path, key,
+                       HB_SPIKE_WINDOW_MAX);
     for (size_t i = 0; i < json_array_size(array); i++) {
         if (!json_is_real(json_array_get(array, i)))
             return HB_FAIL(HB_EFORMAT, "%s: key '%s' must hold numbers", path, key);

@@ -18,7 +18,8 @@ static const char *const hysteresis_names[] = {"cumulative", "consecutive"};
 struct hb_scaler_rule hb_scaler_rule_of(enum hb_scaler_preset preset)
 {
     struct hb_scaler_rule rule = {
-        .preset = preset, .initial = 0x1p16, .max = MOST, .backoff = 0.5, .hysteresis = 1, .smallest = DOUBLE, .skip = true};
+        .preset = preset, .initial = 0x1p16, .max = MOST, .backoff = 0.5, .hysteresis = 1, .smallest = DOUBLE,
+        .skip = true};
     switch (preset) {
     case HB_SCALER_TORCH:
         rule.growth_interval = 2000;
@@ -73,7 +74,8 @@ hb_status hb_scaler_preset_find(const char *name, enum hb_scaler_preset *preset)
             return HB_OK;
         }
     return HB_FAIL(HB_EARGUMENT,
-                   "must be none, torch, megatron, deepspeed, apex, article or article-literal, got '%.40s'", name);
+                   "must be none, torch, megatron, deepspeed, apex, article or article-literal, got '%.40s'",
+                   name);
 }
 
 /* "2^16", "65536", "0.5": exactly a power of two, of fp32's normal range. */
@@ -98,7 +100,8 @@ static hb_status set_power(double *to, const char *option, const char *text, dou
 {
     double value;
     if (!read_power(text, &value) || value < lowest || value > highest)
-        return HB_FAIL(HB_EARGUMENT, "%s must be a power of two from %g to %g, as in 65536 or 2^16, got '%.40s'", option,
+        return HB_FAIL(HB_EARGUMENT,
+                       "%s must be a power of two from %g to %g, as in 65536 or 2^16, got '%.40s'", option,
                        lowest, highest, text);
     *to = value;
     return HB_OK;
@@ -149,7 +152,8 @@ hb_status hb_scaler_set(struct hb_scaler_rule *rule, const char *option, const c
         return HB_OK;
     }
     return HB_FAIL(HB_EARGUMENT,
-                   "unknown option %.40s; there are initial, growth_interval, backoff, hysteresis, hysteresis_kind, min, "
+                   "unknown option %.40s; there are initial, growth_interval, backoff, hysteresis, "
+                   "hysteresis_kind, min, "
                    "max and skip",
                    option);
 }
@@ -157,8 +161,8 @@ hb_status hb_scaler_set(struct hb_scaler_rule *rule, const char *option, const c
 hb_status hb_scaler_check(const struct hb_scaler_rule *rule)
 {
     if (rule->initial < rule->min || rule->initial > rule->max)
-        return HB_FAIL(HB_EARGUMENT, "initial (%g) must be from min (%g) to max (%g)", rule->initial, rule->min,
-                       rule->max);
+        return HB_FAIL(HB_EARGUMENT, "initial (%g) must be from min (%g) to max (%g)", rule->initial,
+                       rule->min, rule->max);
     return HB_OK;
 }
 
@@ -215,7 +219,8 @@ hb_status hb_scaler_usable(const struct hb_scaler *scaler)
     if (scaler->scale >= 0x1p-127 && scaler->scale <= MOST)
         return HB_OK;
     return HB_FAIL(HB_EARGUMENT,
-                   "the loss scale has fallen to %g, whose inverse is no fp32 number; give loss_scale a min, or look for "
+                   "the loss scale has fallen to %g, whose inverse is no fp32 number; give loss_scale a min, "
+                   "or look for "
                    "what is not finite",
                    scaler->scale);
 }

@@ -20,6 +20,7 @@ struct hb_scalar {
 /* Starts a file in `folder`, named for the time and process. */
 HB_MUST_USE hb_status hb_tensorboard_open(const char *folder, FILE **out);
 /* One event with `count` <= 16 scalars; flushed. */
-HB_MUST_USE hb_status hb_tensorboard_write(FILE *file, int64_t step, const struct hb_scalar *scalars, int count);
+HB_MUST_USE hb_status hb_tensorboard_write(FILE *file, int64_t step, const struct hb_scalar *scalars,
+                                           int count);
 
 #endif

@@ -56,7 +56,8 @@ static hb_status gather_shares(struct saving *s)
     size_t *bytes = calloc((size_t)ranks, sizeof *bytes);
     struct share *own = calloc((size_t)s->optimizer->census.logical_count, sizeof *own);
     int64_t *counts = calloc((size_t)ranks, sizeof *counts), n = 0;
-    hb_status status = bytes && own && counts ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the list of shards");
+    hb_status status = bytes && own && counts ? HB_OK
+                                              : HB_FAIL(HB_EMEMORY, "out of memory for the list of shards");
     for (int r = 0; status == HB_OK && r < ranks; r++)
         bytes[r] = sizeof n;
     HB_TRY_CLEAN(status);
@@ -102,7 +103,8 @@ static hb_status copy_own(struct saving *s, const struct share *share)
     const struct hb_logical *l = &o->census.logical[share->logical];
     const struct hb_param *p = o->model->params[l->param];
     struct hb_range range = {l->group * l->count + share->begin, l->group * l->count + share->end};
-    return hb_copy_out(o->context, s->memory, hb_param_elements(p, p->level == 3 ? p->kept : p->value, range));
+    return hb_copy_out(o->context, s->memory,
+                       hb_param_elements(p, p->level == 3 ? p->kept : p->value, range));
 }
 
 /* One share: from where it is to the file. */
@@ -136,7 +138,8 @@ static hb_status write_values(struct saving *s)
                 hb_census_find(census, hb_param_logical_name(param, g, name, sizeof name)) - census->logical;
             for (int64_t i = s->first[logical]; i < s->first[logical + 1]; i++)
                 HB_TRY(pass(s, &s->shares[i], name,
-                            (size_t)(s->shares[i].end - s->shares[i].begin) * hb_dtype_size(param->value.dtype)));
+                            (size_t)(s->shares[i].end - s->shares[i].begin) *
+                                hb_dtype_size(param->value.dtype)));
         }
     }
     return HB_OK;
@@ -155,7 +158,8 @@ static hb_status save(struct saving *s, const char *folder, struct hb_file_recei
     return s->writer ? hb_safetensors_writer_finish(s->writer, receipt) : HB_OK;
 }
 
-hb_status hb_weights_save_ranks(struct hb_optimizer *optimizer, const char *folder, struct hb_file_receipt *receipt)
+hb_status hb_weights_save_ranks(struct hb_optimizer *optimizer, const char *folder,
+                                struct hb_file_receipt *receipt)
 {
     struct saving s = {.optimizer = optimizer};
     hb_status status = save(&s, folder, receipt);

@@ -171,8 +171,9 @@ static void timeout(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exchange), cmocka_unit_test(gather),   cmocka_unit_test(broadcast), cmocka_unit_test(integers),
-        cmocka_unit_test(messages), cmocka_unit_test(groups),   cmocka_unit_test(agreement), cmocka_unit_test(timeout),
+        cmocka_unit_test(exchange),  cmocka_unit_test(gather),   cmocka_unit_test(broadcast),
+        cmocka_unit_test(integers),  cmocka_unit_test(messages), cmocka_unit_test(groups),
+        cmocka_unit_test(agreement), cmocka_unit_test(timeout),
     };
     if (hb_comm_world(&world) != HB_OK)
         return 1;

@@ -48,7 +48,8 @@ static void test_faults(void **state)
 static void test_bad(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"fold", "fold@", "fold@x", "fold@1/", "fold@1/x", "fold@1 x@1", "nap@1", "fold@1/0x"};
+    static const char *const bad[] = {"fold",     "fold@",      "fold@x", "fold@1/",
+                                      "fold@1/x", "fold@1 x@1", "nap@1",  "fold@1/0x"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         REFUSED(hb_fault_arm(bad[i], i == 5, 0), HB_EARGUMENT, "a fault is written as in fold@3/1");
 }

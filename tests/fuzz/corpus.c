@@ -29,7 +29,8 @@ static int teardown(void **state)
     return hb_folder_remove(scratch_folder) == HB_OK ? 0 : -1;
 }
 
-static void run_file(const struct fuzz_target *target, const char *folder, const char *name, int *good, int *bad)
+static void run_file(const struct fuzz_target *target, const char *folder, const char *name, int *good,
+                     int *bad)
 {
     char path[4096], *data;
     size_t size;

@@ -139,16 +139,18 @@ static void reads_windows(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[1024];
-        snprintf(text, sizeof text,
-                 "{\"model_type\": \"qwen3\", \"vocab_size\": 50, \"hidden_size\": 32, \"num_hidden_layers\": 2,"
-                 " \"num_attention_heads\": 4, \"intermediate_size\": 64, %s}",
-                 cases[i].keys);
+        snprintf(
+            text, sizeof text,
+            "{\"model_type\": \"qwen3\", \"vocab_size\": 50, \"hidden_size\": 32, \"num_hidden_layers\": 2,"
+            " \"num_attention_heads\": 4, \"intermediate_size\": 64, %s}",
+            cases[i].keys);
         OK(read_text(text, &c));
         assert_int_equal(c.sliding_window, cases[i].window);
         assert_int_equal(c.sliding_layer[0], cases[i].first);
         assert_int_equal(c.sliding_layer[1], cases[i].second);
     }
-    assert_int_equal(read_with(dense, "layer_types", "[\"full_attention\", \"sliding_attention\"]", &c), HB_EFORMAT);
+    assert_int_equal(read_with(dense, "layer_types", "[\"full_attention\", \"sliding_attention\"]", &c),
+                     HB_EFORMAT);
     assert_non_null(strstr(hb_error(), "layer_types[1]"));
     assert_int_equal(read_with(dense, "layer_types", "[\"full_attention\", \"chunked_attention\"]", &c),
                      HB_EUNSUPPORTED);

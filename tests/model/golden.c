@@ -160,8 +160,8 @@ static double share(int model, const char *name, const double *got, const double
     for (int64_t i = 0; i < count; i++) {
         double off = fabs(got[i] - wanted[i]);
         if (!(off <= allowed))
-            fail_msg("%s: %s, element %lld is %.17g, expected %.17g: off by %.3g, allowed %.3g", names[model], name,
-                     (long long)i, got[i], wanted[i], off, allowed);
+            fail_msg("%s: %s, element %lld is %.17g, expected %.17g: off by %.3g, allowed %.3g", names[model],
+                     name, (long long)i, got[i], wanted[i], off, allowed);
         if (off > 0)
             worst = fmax(worst, off / allowed);
     }
@@ -206,8 +206,8 @@ static void compare(int model, const struct hb_safetensors *expected, const stru
         if (starts_with(name, "grad.") && !hb_safetensors_has(got, name))
             fail_msg("%s: %s is missing", names[model], name);
     }
-    print_message("%-16s uses %.3f of what is allowed forward, %.3f in gradients\n", names[model], most_forward,
-                  most_gradient);
+    print_message("%-16s uses %.3f of what is allowed forward, %.3f in gradients\n", names[model],
+                  most_forward, most_gradient);
 }
 
 /* --- tests --- */
@@ -300,7 +300,8 @@ static void rotary_tables(void **state)
             double *theirs = numbers(expected, table[i], &count);
             OK(hb_copy_out(&o.context, ours, i ? o.model->sine : o.model->cosine));
             for (int64_t k = 0; k < count; k++) {
-                double angle = (double)(k / half) * pow(o.model->config.rope_theta, -(double)(k % half) / (double)half);
+                double angle = (double)(k / half) *
+                               pow(o.model->config.rope_theta, -(double)(k % half) / (double)half);
                 if (!(fabs((double)ours[k] - theirs[k]) <= u * (2 + 4 * angle)))
                     fail_msg("%s: %s[%lld] is %.9g, transformers has %.9g", names[m], table[i], (long long)k,
                              (double)ours[k], theirs[k]);
@@ -338,8 +339,8 @@ static struct hb_batch batch_of(const double *from, int64_t B, int64_t T, int32_
         .tokens = B * T, .ids = ids, .labels = labels, .segments = segments, .segment_count = B};
 }
 
-static void check_series(int model, const struct hb_safetensors *expected, const char *name, const double *got,
-                         int64_t n)
+static void check_series(int model, const struct hb_safetensors *expected, const char *name,
+                         const double *got, int64_t n)
 {
     char key[80];
     int64_t count;

@@ -1,4 +1,5 @@
-/* Parts of a model: together they have every parameter of the whole once, under the same names and numbers. */
+/* Parts of a model: together they have every parameter of the whole once, under the same names and
+ * numbers. */
 #include "backends/registry.h"
 #include "model/runs.h"
 
@@ -54,7 +55,8 @@ static void check_shape(const struct run_shape *shape)
     for (int64_t p = 0; p < whole->param_count; p++)
         for (int64_t g = 0; g < whole->params[p]->groups; g++, place++) {
             const struct hb_param *param = whole->params[p];
-            bool twice = shape->config.tie_word_embeddings && param == whole->embedding && (blocks - 1) % 3 != 0;
+            bool twice = shape->config.tie_word_embeddings && param == whole->embedding &&
+                         (blocks - 1) % 3 != 0;
             assert_int_equal(seen[place], (param->name_after[0] ? 1 : 2) * (twice ? 2 : 1));
             dense += !param->name_after[0];
         }

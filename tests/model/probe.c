@@ -27,7 +27,8 @@ static const char *input_file(const struct part *parts, int count)
     const char *path = scratch("input.safetensors");
     OK(hb_safetensors_writer_create(path, &writer));
     for (int i = 0; i < count; i++)
-        OK(hb_safetensors_writer_declare(writer, parts[i].name, parts[i].dtype, parts[i].rank, parts[i].shape));
+        OK(hb_safetensors_writer_declare(writer, parts[i].name, parts[i].dtype, parts[i].rank,
+                                         parts[i].shape));
     for (int i = 0; i < count; i++) {
         int64_t bytes = (int64_t)hb_dtype_size(parts[i].dtype);
         for (int d = 0; d < parts[i].rank; d++)
@@ -99,13 +100,15 @@ static void refuses_bad_input(void **state)
     REFUSED(read(&(struct part){"tokens", HB_I64, 2, {B, T}, good_ids}, 1, &input), HB_EFORMAT, "input_ids");
     REFUSED(read(&(struct part){"input_ids", HB_I32, 2, {B, T}, narrow}, 1, &input), HB_ESHAPE, "is i32");
     REFUSED(read(&(struct part){"input_ids", HB_I64, 1, {B * T}, good_ids}, 1, &input), HB_ESHAPE, "[B, T]");
-    REFUSED(read(&(struct part){"input_ids", HB_I64, 2, {0, T}, good_ids}, 1, &input), HB_ESHAPE, "one token");
+    REFUSED(read(&(struct part){"input_ids", HB_I64, 2, {0, T}, good_ids}, 1, &input), HB_ESHAPE,
+            "one token");
     REFUSED(read((struct part[]){ids, {"labels", HB_I64, 2, {T, B}, good_labels}}, 2, &input), HB_ESHAPE,
             "'labels' must have the shape of 'input_ids', [2, 5]");
     REFUSED(read((struct part[]){ids, {"labels", HB_I64, 2, {B, T}, none}}, 2, &input), HB_EARGUMENT,
             "no row has a label");
     REFUSED(hb_probe_input_read(scratch("nowhere"), V, &input), HB_EIO, "nowhere");
-    REFUSED(hb_probe_input_read(scratch_write("noise", "noise, no more", 14), V, &input), HB_EFORMAT, "noise");
+    REFUSED(hb_probe_input_read(scratch_write("noise", "noise, no more", 14), V, &input), HB_EFORMAT,
+            "noise");
 }
 
 /* Runs and writes; the file that came out. */
@@ -156,7 +159,8 @@ static void writes_what_is_asked_for(void **state)
     assert_true(number(file, "aux_loss") > 0);
     hb_safetensors_close(file);
 
-    file = run(t.model, (struct hb_probe){.want_hidden = true, .want_router = true, .want_gradients = true}, true);
+    file = run(t.model, (struct hb_probe){.want_hidden = true, .want_router = true,
+        .want_gradients = true}, true);
     assert_int_equal(hb_safetensors_count(file), 3 + 1 + 1 + 2 + 11 + 9 + 3 * 4 + 3);
     assert_shape(file, "hidden_states", HB_F32, 4, (int64_t[]){3, B, T, 24});
     assert_shape(file, "router_index", HB_I64, 3, (int64_t[]){1, B * T, 2});
@@ -180,7 +184,8 @@ static void writes_what_is_asked_for(void **state)
 static void is_what_training_computes(void **state)
 {
     (void)state;
-    static const enum hb_balance_kind kinds[] = {HB_BALANCE_HF, HB_BALANCE_LAYER, HB_BALANCE_BIAS, HB_BALANCE_NONE};
+    static const enum hb_balance_kind kinds[] = {HB_BALANCE_HF, HB_BALANCE_LAYER, HB_BALANCE_BIAS,
+                                                 HB_BALANCE_NONE};
     for (int k = 0; k < 4; k++) {
         struct hb_model_config c = tiny_config(4);
         struct tiny t;

@@ -42,8 +42,8 @@ static void assert_same(const char *label, const struct record *a, const struct 
         if (memcmp(&x->loss, &y->loss, sizeof x->loss) || memcmp(&x->aux, &y->aux, sizeof x->aux) ||
             memcmp(&x->z, &y->z, sizeof x->z) ||
             memcmp(&x->verdict.grad_norm, &y->verdict.grad_norm, sizeof x->verdict.grad_norm))
-            fail_msg("%s, step %d: loss %a, norm %a became %a, %a", label, s, x->loss, x->verdict.grad_norm, y->loss,
-                     y->verdict.grad_norm);
+            fail_msg("%s, step %d: loss %a, norm %a became %a, %a", label, s, x->loss, x->verdict.grad_norm,
+                     y->loss, y->verdict.grad_norm);
         if (strcmp(x->digest, y->digest) != 0)
             fail_msg("%s, step %d: digest %s became %s", label, s, x->digest, y->digest);
     }
@@ -130,9 +130,10 @@ static void test_routing_is_kept(void **state)
         run_step(&run, 0, 3, &report);
         assert_int_equal(calls_of(&clock, "router_forward"), 2 * 3);
         assert_int_equal(calls_of(&clock, "dispatch_plan"), 2 * 3);
-        assert_int_equal(calls_of(&clock, "attention_forward"), policies[p].kind == HB_RECOMPUTE_FULL    ? 4 * 3
-                                                                : policies[p].kind == HB_RECOMPUTE_EVERY ? 3 * 3
-                                                                                                         : 2 * 3);
+        assert_int_equal(calls_of(&clock, "attention_forward"), policies[p].kind == HB_RECOMPUTE_FULL ? 4 * 3
+                                                                : policies[p].kind == HB_RECOMPUTE_EVERY
+                                                                    ? 3 * 3
+                                                                    : 2 * 3);
         run_close(&run);
     }
 }

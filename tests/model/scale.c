@@ -3,8 +3,8 @@
  * nothing overflows and nothing underflows. Whether something did is asked of the
  * processor's flags on ref, which computes each number of the contract and no other,
  * in one thread; attention's forward pass is left out, as the scale does not reach it
- * and its first tile multiplies 0 by exp(-inf). Every magnitude grows with the scale or does not depend on it: what
- * happens neither at 2^0 nor at 2^16 happens at no scale between them. */
+ * and its first tile multiplies 0 by exp(-inf). Every magnitude grows with the scale or does not depend on
+ * it: what happens neither at 2^0 nor at 2^16 happens at no scale between them. */
 #include "model/runs.h"
 
 #include <fenv.h>
@@ -50,8 +50,8 @@ static void assert_same(int shape, int exponent, const struct record *a, const s
         const struct hb_step_report *x = &a->step[s], *y = &b->step[s];
         if (memcmp(&x->verdict.grad_norm, &y->verdict.grad_norm, sizeof x->verdict.grad_norm) != 0 ||
             strcmp(x->digest, y->digest) != 0)
-            fail_msg("%s at 2^%d, step %d: digest %s became %s", run_shapes[shape].name, exponent, s, x->digest,
-                     y->digest);
+            fail_msg("%s at 2^%d, step %d: digest %s became %s", run_shapes[shape].name, exponent, s,
+                     x->digest, y->digest);
     }
 }
 
@@ -69,7 +69,8 @@ static void test_any_scale(void **state)
         train(i, &ref, 1, &plain);
         train(i, &ref, 0x1p16f, &scaled);
         if (plain.rounded || scaled.rounded)
-            fail_msg("%s: something overflowed or underflowed; the test's condition does not hold", run_shapes[i].name);
+            fail_msg("%s: something overflowed or underflowed; the test's condition does not hold",
+                     run_shapes[i].name);
         assert_same(i, 16, &plain, &scaled);
         for (int e = 0; e <= 16; e++) {
             train(i, cpu, (float)(1 << e), &scaled);
@@ -91,6 +92,7 @@ static void test_underflow_is_seen(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_scale), cmocka_unit_test(test_underflow_is_seen)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_scale),
+                                       cmocka_unit_test(test_underflow_is_seen)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,8 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     enum hb_dtype type_a = th_storage(context, 0), type_b = th_storage(context, 1);
     struct hb_tensor a = th_1d(context, type_a, s->n, s->a), b = th_1d(context, type_b, s->n, s->b);
     struct hb_tensor over_a = th_1d(context, type_a, s->n, s->a), over_b = th_1d(context, type_b, s->n, s->b);
-    struct hb_tensor y = th_1d(context, th_storage(context, 2), s->n, NULL), iy = th_1d(context, HB_I64, s->n, NULL);
+    struct hb_tensor y = th_1d(context, th_storage(context, 2), s->n, NULL),
+                     iy = th_1d(context, HB_I64, s->n, NULL);
     struct hb_tensor ia = th_1d(context, HB_I64, s->n, s->ia), ib = th_1d(context, HB_I64, s->n, s->ib);
     TH_OK(hb_add(context, &(struct hb_add_args){.a = a, .b = b, .out = y}));
     TH_OK(hb_add(context, &(struct hb_add_args){.a = over_a, .b = b, .out = over_a}));

@@ -37,10 +37,11 @@ struct example {
     bool backward;
 };
 
-static inline struct example example_with(const struct shape *shape, const struct sight *sight, enum th_kind kind,
-                                          uint64_t seed)
+static inline struct example example_with(const struct shape *shape, const struct sight *sight,
+                                          enum th_kind kind, uint64_t seed)
 {
-    struct example e = {.shape = *shape, .sight = *sight, .scale = 1.0f / sqrtf((float)shape->D), .backward = true};
+    struct example e = {.shape = *shape, .sight = *sight, .scale = 1.0f / sqrtf((float)shape->D),
+                        .backward = true};
     for (int s = 0; s < shape->segments; s++) {
         int32_t keys = shape->keys[s] ? shape->keys[s] : shape->queries[s]; /* 0: as many as queries */
         e.q_begin[s + 1] = e.q_begin[s] + shape->queries[s];
@@ -77,8 +78,8 @@ static inline void example_release(struct example *e)
 }
 
 /* A tensor that the call may do without. */
-static inline struct hb_tensor if_wanted(struct hb_context *c, bool wanted, int64_t n, int64_t heads, int64_t D,
-                                         const float *host)
+static inline struct hb_tensor if_wanted(struct hb_context *c, bool wanted, int64_t n, int64_t heads,
+                                         int64_t D, const float *host)
 {
     return wanted ? th_3d(c, th_real(c), n, heads, D, host) : (struct hb_tensor){0};
 }
@@ -119,8 +120,9 @@ static inline struct hb_attention_forward_args forward_args(struct hb_context *c
 
 static inline void forward_free(struct hb_context *c, struct hb_attention_forward_args *f)
 {
-    struct hb_tensor *all[] = {&f->q,    &f->k,   &f->v,   &f->q_begin,  &f->k_begin,   &f->slots_k,  &f->slots_v,
-                               &f->gate, &f->out, &f->lse, &f->rest_out, &f->slots_out, &f->slots_lse};
+    struct hb_tensor *all[] = {&f->q,        &f->k,         &f->v,        &f->q_begin, &f->k_begin,
+                               &f->slots_k,  &f->slots_v,   &f->gate,     &f->out,     &f->lse,
+                               &f->rest_out, &f->slots_out, &f->slots_lse};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]->home)
             th_free(c, all[i]);

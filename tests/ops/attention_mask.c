@@ -98,10 +98,11 @@ static void same_everywhere(const struct shape *shape, const struct sight *sight
 {
     struct example e = example_with(shape, sight, kind, 11);
     char label[160];
-    snprintf(label, sizeof label, "%lld keys, H %lld, D %lld, window %lld, sinks %lld, slots %lld, %s, combine %d, %s",
+    snprintf(label, sizeof label,
+             "%lld keys, H %lld, D %lld, window %lld, sinks %lld, slots %lld, %s, combine %d, %s",
              (long long)e.m, (long long)shape->H, (long long)shape->D, (long long)sight->window,
-             (long long)sight->sinks, (long long)sight->slots, sight->bidirectional ? "bidirectional" : "causal",
-             (int)sight->combine, th_kind_name(kind));
+             (long long)sight->sinks, (long long)sight->slots,
+             sight->bidirectional ? "bidirectional" : "causal", (int)sight->combine, th_kind_name(kind));
     th_same_bits_everywhere(label, run, &e);
     example_release(&e);
 }
@@ -115,10 +116,12 @@ static void test_same_bits_windows(void **state)
     struct shape shape = {2, {200, 30}, {0}, 2, 1, 8};
     for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
         for (int b = 0; b < 2; b++)
-            same_everywhere(&shape, &(struct sight){windows[w], sinks[(w + 3 * (size_t)b) % 7], .bidirectional = b},
+            same_everywhere(&shape,
+                            &(struct sight){windows[w], sinks[(w + 3 * (size_t)b) % 7], .bidirectional = b},
                             TH_NORMAL);
     for (int b = 0; b < 2; b++)
-        same_everywhere(&(struct shape){1, {400}, {0}, 1, 1, 4}, &(struct sight){70, 3, .bidirectional = b}, TH_NORMAL);
+        same_everywhere(&(struct shape){1, {400}, {0}, 1, 1, 4}, &(struct sight){70, 3, .bidirectional = b},
+                        TH_NORMAL);
     same_everywhere(&shape, &(struct sight){.bidirectional = true}, TH_NORMAL);
 }
 
@@ -138,20 +141,23 @@ static void test_same_bits_slots(void **state)
     for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
         for (int c = 0; c < 3; c++)
             same_everywhere(&(struct shape){3, {70, 0, 9}, {0}, 4, 2, 8},
-                            &(struct sight){.window = i % 2 ? 33 : 0, .slots = slots[i], .combine = (enum hb_attention_combine)c}, TH_NORMAL);
+                            &(struct sight){.window = i % 2 ? 33 : 0, .slots = slots[i],
+                                .combine = (enum hb_attention_combine)c}, TH_NORMAL);
     /* More segments than a chunk of rule 4 has. */
     struct shape many = {.segments = SEGMENTS_MAX, .H = 2, .G = 1, .D = 4};
     for (int s = 0; s < SEGMENTS_MAX; s++)
         many.queries[s] = 1 + s % 3;
     same_everywhere(&many, &(struct sight){.slots = 2, .combine = HB_GATED}, TH_NORMAL);
-    same_everywhere(&(struct shape){0, {0}, {0}, 2, 1, 16}, &(struct sight){.slots = 2, .combine = HB_GATED}, TH_NORMAL);
+    same_everywhere(&(struct shape){0, {0}, {0}, 2, 1, 16}, &(struct sight){.slots = 2,
+        .combine = HB_GATED}, TH_NORMAL);
 }
 
 /* Fewer queries than keys: generation. */
 static void test_same_bits_cache(void **state)
 {
     (void)state;
-    struct shape one = {4, {1, 1, 1, 1}, {1, 64, 65, 200}, 4, 2, 32}, few = {3, {40, 7, 0}, {90, 135, 5}, 2, 1, 24};
+    struct shape one = {4, {1, 1, 1, 1}, {1, 64, 65, 200}, 4, 2, 32},
+                 few = {3, {40, 7, 0}, {90, 135, 5}, 2, 1, 24};
     for (int c = 0; c < 3; c++) {
         same_everywhere(&one, &(struct sight){50, 2, 5, false, (enum hb_attention_combine)c, 0}, TH_NORMAL);
         same_everywhere(&few, &(struct sight){70, 66, 5, c == 1, (enum hb_attention_combine)c, 0}, TH_NORMAL);
@@ -172,7 +178,8 @@ static void test_unseen_keys_do_not_exist(void **state)
 {
     (void)state;
     enum { T = 200, D = 16, W = 70, SINKS = 3, BAD = 40 };
-    struct example e = example_with(&(struct shape){1, {T}, {0}, 1, 1, D}, &(struct sight){.window = W, .sinks = SINKS}, TH_NORMAL, 51);
+    struct example e = example_with(&(struct shape){1, {T}, {0}, 1, 1, D}, &(struct sight){.window = W,
+        .sinks = SINKS}, TH_NORMAL, 51);
     struct th_outputs before = run_fast(&e);
     for (int64_t i = BAD * D; i < (BAD + 1) * D; i++)
         e.k[i] = e.v[i] = i % 2 ? NAN : INFINITY;
@@ -181,7 +188,8 @@ static void test_unseen_keys_do_not_exist(void **state)
         int64_t row = o == 1 ? 1 : D;
         const float *was = before.item[o].data, *is = after.item[o].data;
         assert_memory_equal(was, is, (size_t)(BAD * row) * sizeof(float));
-        assert_memory_equal(was + (BAD + W) * row, is + (BAD + W) * row, (size_t)((T - BAD - W) * row) * sizeof(float));
+        assert_memory_equal(was + (BAD + W) * row, is + (BAD + W) * row,
+                            (size_t)((T - BAD - W) * row) * sizeof(float));
         for (int64_t i = BAD; i < BAD + W; i++)
             assert_true(isnan(is[i * row]));
     }
@@ -244,8 +252,8 @@ static void test_ring(void **state)
 static void test_refused(void **state)
 {
     (void)state;
-    struct example e = example_with(&(struct shape){1, {9}, {0}, 2, 1, 4}, &(struct sight){3, 1, 2, false, HB_GATED, 0},
-                                    TH_NORMAL, 1);
+    struct example e = example_with(&(struct shape){1, {9}, {0}, 2, 1, 4},
+                                    &(struct sight){3, 1, 2, false, HB_GATED, 0}, TH_NORMAL, 1);
     struct hb_context c;
     TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &c));
     struct hb_attention_forward_args f = forward_args(&c, &e), bad;

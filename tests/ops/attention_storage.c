@@ -79,7 +79,8 @@ static void test_same_bits(void **state)
         {.slots = 2, .combine = HB_GATED}};
     for (int turn = 0; turn < 9; turn++)
         for (int i = 0; i < 2; i++) {
-            struct mixed m = {example_with(i ? &cache : &shape, &sights[(turn + i) % 4], TH_NORMAL, 21), turn};
+            struct mixed m = {example_with(i ? &cache : &shape, &sights[(turn + i) % 4], TH_NORMAL, 21),
+                              turn};
             char label[64];
             snprintf(label, sizeof label, "types from %d on, sight %d", turn, (turn + i) % 4);
             th_same_bits_everywhere(label, run_mixed, &m);
@@ -103,7 +104,8 @@ static void test_one_rounding(void **state)
 {
     (void)state;
     static const enum hb_dtype types[] = {HB_BF16, HB_F16};
-    struct example e = example_with(&(struct shape){2, {70, 9}, {0}, 2, 1, 8}, &(struct sight){.window = 20, .slots = 3},
+    struct example e = example_with(&(struct shape){2, {70, 9}, {0}, 2, 1, 8}, &(struct sight){.window = 20,
+        .slots = 3},
                                     TH_NORMAL, 21);
     for (int t = 0; t < 2; t++) {
         struct hb_context c;

@@ -49,7 +49,8 @@ static struct combine make(struct hb_context *context, const struct combine_case
     r.forward.weight = r.backward.weight = th_2d(context, th_real(context), c->n, c->K, weight);
     r.forward.y = th_2d(context, pick(context, storage, 1), c->n, c->C, NULL);
     r.backward.dy = th_2d(context, pick(context, storage, 2), c->n, c->C, dy);
-    r.backward.drows = c->in_place ? r.backward.rows : th_2d(context, pick(context, storage, 1), pairs, c->C, NULL);
+    r.backward.drows = c->in_place ? r.backward.rows
+                                   : th_2d(context, pick(context, storage, 1), pairs, c->C, NULL);
     r.backward.dweight = th_2d(context, th_real(context), c->n, c->K, NULL);
     free(row_of);
     free(rows);

@@ -10,8 +10,10 @@ struct finite_case {
     int32_t before;
 };
 
-/* What the op sum says of the same numbers: in squares of the largest, divided and multiplied, nothing overflows. */
-static void check_sum(struct hb_context *context, const struct finite_case *c, struct hb_tensor x, int32_t expected)
+/* What the op sum says of the same numbers: in squares of the largest, divided and multiplied, nothing
+ * overflows. */
+static void check_sum(struct hb_context *context, const struct finite_case *c, struct hb_tensor x,
+                      int32_t expected)
 {
     static const float factors[] = {1, 0x1p-16f, 0x1p4f};
     for (int i = 0; i < 6; i++) {

@@ -79,7 +79,8 @@ struct hb_tensor th_1d(struct hb_context *context, enum hb_dtype dtype, int64_t 
     return th_tensor(context, dtype, 1, &n, host);
 }
 
-struct hb_tensor th_2d(struct hb_context *context, enum hb_dtype dtype, int64_t n0, int64_t n1, const void *host)
+struct hb_tensor th_2d(struct hb_context *context, enum hb_dtype dtype, int64_t n0, int64_t n1,
+                       const void *host)
 {
     return th_tensor(context, dtype, 2, (int64_t[]){n0, n1}, host);
 }
@@ -147,8 +148,8 @@ static float bell(uint64_t seed, uint64_t i)
 
 const char *th_kind_name(enum th_kind kind)
 {
-    static const char *const names[TH_KIND_COUNT] = {"normal", "same sign", "zeros", "one-hot", "large", "denormal",
-                                                     "tiny"};
+    static const char *const names[TH_KIND_COUNT] = {"normal", "same sign", "zeros", "one-hot",
+                                                     "large",  "denormal",  "tiny"};
     return names[kind];
 }
 
@@ -258,8 +259,8 @@ void th_assert_same_bits(const char *label, const struct th_outputs *expected, c
 }
 
 /* One run on a subject against what `ref` gave. */
-static void compare(const char *label, const struct hb_backend *backend, int threads, th_run run, const void *data,
-                    const struct th_outputs *expected)
+static void compare(const char *label, const struct hb_backend *backend, int threads, th_run run,
+                    const void *data, const struct th_outputs *expected)
 {
     struct hb_context context;
     struct th_outputs got = {0};
@@ -272,7 +273,8 @@ static void compare(const char *label, const struct hb_backend *backend, int thr
 }
 
 /* The kernels of cuda, each case under another order of threads. */
-static void compare_emulated(const char *label, th_run run, const void *data, const struct th_outputs *expected)
+static void compare_emulated(const char *label, th_run run, const void *data,
+                             const struct th_outputs *expected)
 {
     static unsigned schedule;
     const struct hb_backend *emulated;
@@ -280,7 +282,8 @@ static void compare_emulated(const char *label, th_run run, const void *data, co
         return; /* built without a C++ compiler */
     char name[160], number[16];
     snprintf(number, sizeof number, "%u", schedule++ % 6);
-    snprintf(name, sizeof name, "%s, mixture %d, cuda-emulated, HB_EMULATED_SCHEDULE=%s", label, mixture, number);
+    snprintf(name, sizeof name, "%s, mixture %d, cuda-emulated, HB_EMULATED_SCHEDULE=%s", label, mixture,
+             number);
     setenv("HB_EMULATED_SCHEDULE", number, 1);
     compare(name, emulated, 1, run, data, expected);
     unsetenv("HB_EMULATED_SCHEDULE");
@@ -300,7 +303,8 @@ static void same_bits(const char *label, th_run run, const void *data)
     int count = hb_cpu_levels(&levels);
     for (int l = 0; l < count; l++)
         for (size_t t = 0; levels[l].usable && t < thread_counts; t++) {
-            snprintf(name, sizeof name, "%s, mixture %d, cpu %s, %d threads", label, mixture, levels[l].name, threads[t]);
+            snprintf(name, sizeof name, "%s, mixture %d, cpu %s, %d threads", label, mixture, levels[l].name,
+                     threads[t]);
             compare(name, levels[l].backend, threads[t], run, data, &expected);
         }
     const struct hb_backend *strict;
@@ -338,8 +342,8 @@ void th_check_gradient(const char *label, double (*loss)(void *data), void *data
         x[i] = kept;
         double numeric = (above - below) / (2 * h), bound = 1e-6 * largest + 1e-9;
         if (!(fabs(numeric - dx[i]) <= bound))
-            fail_msg("%s: gradient %lld is %.12g, central difference %.12g (bound %.3g)", label, (long long)i, dx[i],
-                     numeric, bound);
+            fail_msg("%s: gradient %lld is %.12g, central difference %.12g (bound %.3g)", label, (long long)i,
+                     dx[i], numeric, bound);
     }
 }
 

@@ -29,7 +29,8 @@ void th_ok(hb_status status, const char *what, const char *file, int line);
 struct hb_tensor th_tensor(struct hb_context *context, enum hb_dtype dtype, int rank, const int64_t *shape,
                            const void *host);
 struct hb_tensor th_1d(struct hb_context *context, enum hb_dtype dtype, int64_t n, const void *host);
-struct hb_tensor th_2d(struct hb_context *context, enum hb_dtype dtype, int64_t n0, int64_t n1, const void *host);
+struct hb_tensor th_2d(struct hb_context *context, enum hb_dtype dtype, int64_t n0, int64_t n1,
+                       const void *host);
 struct hb_tensor th_3d(struct hb_context *context, enum hb_dtype dtype, int64_t n0, int64_t n1, int64_t n2,
                        const void *host);
 void th_free(struct hb_context *context, struct hb_tensor *t);

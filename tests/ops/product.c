@@ -32,7 +32,8 @@ static void fill(struct sample *s, enum th_kind kind, uint64_t seed)
     s->out = th_numbers(kind == TH_TINY ? TH_DENORMAL : kind, seed + 2, s->out_count);
 }
 
-static struct sample make(enum hb_product_form form, enum th_kind kind, uint64_t seed, int64_t m, int64_t n, int64_t k)
+static struct sample make(enum hb_product_form form, enum th_kind kind, uint64_t seed, int64_t m, int64_t n,
+                          int64_t k)
 {
     struct sample s = {.form = form, .m = m, .n = n, .k = k};
     fill(&s, kind, seed);
@@ -40,8 +41,8 @@ static struct sample make(enum hb_product_form form, enum th_kind kind, uint64_t
 }
 
 /* `rows` of each group; the grouped dimension (m, or k of TN) is their sum. */
-static struct sample make_groups(enum hb_product_form form, uint64_t seed, int64_t groups, const int32_t *rows,
-                                 int64_t other, int64_t n)
+static struct sample make_groups(enum hb_product_form form, uint64_t seed, int64_t groups,
+                                 const int32_t *rows, int64_t other, int64_t n)
 {
     struct sample s = {.form = form, .n = n, .groups = groups};
     s.offsets = calloc((size_t)groups + 1, sizeof *s.offsets);
@@ -68,17 +69,18 @@ static void release(struct sample *s)
 }
 
 /* `type` of a, b and out. */
-static struct hb_product_args upload_mixed(struct hb_context *c, const struct sample *s, const enum hb_dtype type[3],
-                                           enum hb_product_epilogue epilogue)
+static struct hb_product_args upload_mixed(struct hb_context *c, const struct sample *s,
+                                           const enum hb_dtype type[3], enum hb_product_epilogue epilogue)
 {
     bool grouped = s->groups > 0, transposed = s->form == HB_PRODUCT_TN;
     int64_t b0 = s->form == HB_PRODUCT_NT ? s->n : s->k, b1 = s->form == HB_PRODUCT_NT ? s->k : s->n;
     struct hb_product_args args = {.form = s->form, .epilogue = epilogue};
     args.a = transposed ? th_2d(c, type[0], s->k, s->m, s->a) : th_2d(c, type[0], s->m, s->k, s->a);
-    args.b = grouped && !transposed ? th_3d(c, type[1], s->groups, b0, b1, s->b) : th_2d(c, type[1], b0, b1, s->b);
+    args.b = grouped && !transposed ? th_3d(c, type[1], s->groups, b0, b1, s->b)
+                                    : th_2d(c, type[1], b0, b1, s->b);
     const float *out = epilogue == HB_STORE ? NULL : s->out;
-    args.out =
-        grouped && transposed ? th_3d(c, type[2], s->groups, s->m, s->n, out) : th_2d(c, type[2], s->m, s->n, out);
+    args.out = grouped && transposed ? th_3d(c, type[2], s->groups, s->m, s->n, out)
+                                     : th_2d(c, type[2], s->m, s->n, out);
     if (grouped)
         args.offsets = th_1d(c, HB_I32, s->groups + 1, s->offsets);
     return args;
@@ -99,8 +101,8 @@ static void discard(struct hb_context *c, struct hb_product_args *args)
     th_free(c, &args->present);
 }
 
-static void run_one(struct hb_context *c, const struct sample *s, enum hb_product_epilogue epilogue, bool flags,
-                    const char *name, struct th_outputs *out)
+static void run_one(struct hb_context *c, const struct sample *s, enum hb_product_epilogue epilogue,
+                    bool flags, const char *name, struct th_outputs *out)
 {
     enum hb_dtype type[] = {th_storage(c, 0), th_storage(c, 1), th_storage(c, 2)};
     if (epilogue == HB_CONTINUE)
@@ -136,8 +138,8 @@ static void everywhere(th_run what, struct sample s, const char *kind)
 {
     static const char *const form[] = {"NT", "NN", "TN"};
     char label[96];
-    snprintf(label, sizeof label, "product %s %dx%dx%d groups %d %s", form[s.form], (int)s.m, (int)s.n, (int)s.k,
-             (int)s.groups, kind);
+    snprintf(label, sizeof label, "product %s %dx%dx%d groups %d %s", form[s.form], (int)s.m, (int)s.n,
+             (int)s.k, (int)s.groups, kind);
     th_same_bits_everywhere(label, what, &s);
     release(&s);
 }
@@ -153,7 +155,8 @@ static void test_same_bits(void **state)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++)
             everywhere(run,
-                       make((enum hb_product_form)form, TH_NORMAL, 10 * i, shapes[i][0], shapes[i][1], shapes[i][2]),
+                       make((enum hb_product_form)form, TH_NORMAL, 10 * i, shapes[i][0], shapes[i][1],
+                            shapes[i][2]),
                        "normal");
 }
 
@@ -174,7 +177,8 @@ static void test_same_bits_of_kinds(void **state)
     (void)state;
     for (enum th_kind kind = 0; kind < TH_KIND_COUNT; kind++)
         for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++)
-            everywhere(run, make((enum hb_product_form)form, kind, 40 + (uint64_t)kind, 17, 35, 270), th_kind_name(kind));
+            everywhere(run, make((enum hb_product_form)form, kind, 40 + (uint64_t)kind, 17, 35, 270),
+                       th_kind_name(kind));
 }
 
 static void test_same_bits_with_nan(void **state)
@@ -195,12 +199,14 @@ static void test_same_bits_of_groups(void **state)
 {
     (void)state;
     static const int32_t rows[][8] = {
-        {1, 0, 3, 14, 15, 0, 2, 7}, {0, 0, 0, 0, 0, 0, 0, 0}, {0, 150, 0, 1, 0, 0, 29, 0}, {4, 4, 4, 4, 4, 4, 4, 4},
+        {1, 0, 3, 14, 15, 0, 2, 7}, {0, 0, 0, 0, 0, 0, 0, 0}, {0, 150, 0, 1, 0, 0, 29, 0},
+        {4, 4, 4, 4, 4, 4, 4, 4},
         {300, 2, 513, 0, 0, 1, 1, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++) {
-            everywhere(run, make_groups((enum hb_product_form)form, 60 + i, 8, rows[i], i == 4 ? 5 : 70, 67), "groups");
+            everywhere(run, make_groups((enum hb_product_form)form, 60 + i, 8, rows[i], i == 4 ? 5 : 70, 67),
+                       "groups");
             everywhere(run, make_groups((enum hb_product_form)form, 70 + i, 8, rows[i], 9, 32), "groups");
         }
     everywhere(run, make_groups(HB_PRODUCT_NT, 80, 3, (int32_t[]){1, 2, 1}, 300, 160), "groups, two chains");
@@ -241,8 +247,8 @@ static void test_rule_1(void **state)
             for (int64_t i = 0; i < s.m; i++)
                 for (int64_t j = 0; j < s.n; j++) {
                     float expected = rule_1(tn ? s.a + i : s.a + i * s.k, tn ? s.m : 1,
-                                            nt ? s.b + j * s.k : s.b + j, nt ? 1 : s.n, s.k, s.out[i * s.n + j],
-                                            (enum hb_product_epilogue)epilogue);
+                                            nt ? s.b + j * s.k : s.b + j, nt ? 1 : s.n, s.k,
+                                            s.out[i * s.n + j], (enum hb_product_epilogue)epilogue);
                     float is = ((float *)got.item[0].data)[i * s.n + j];
                     assert_memory_equal(&expected, &is, sizeof is);
                 }
@@ -261,7 +267,8 @@ static void test_rule_1(void **state)
 }
 
 /* The bounds of docs/ops/product.md; returns the largest share of the sharp one. */
-static double check_bounds(struct hb_context *context, enum hb_product_form form, enum th_kind kind, int64_t k)
+static double check_bounds(struct hb_context *context, enum hb_product_form form, enum th_kind kind,
+                           int64_t k)
 {
     struct sample s = make(form, kind, 100 + (uint64_t)k, 19, 37, k);
     struct hb_product_args args = upload(context, &s, HB_F32, HB_ADD);
@@ -275,15 +282,16 @@ static double check_bounds(struct hb_context *context, enum hb_product_form form
         for (int64_t j = 0; j < s.n; j++) {
             double truth = (double)s.out[i * s.n + j], terms = fabs(truth);
             for (int64_t p = 0; p < k; p++) {
-                double term = (double)s.a[tn ? p * s.m + i : i * k + p] * (double)s.b[nt ? j * k + p : p * s.n + j];
+                double term = (double)s.a[tn ? p * s.m + i : i * k + p] *
+                              (double)s.b[nt ? j * k + p : p * s.n + j];
                 truth += term;
                 terms += fabs(term);
             }
             double error = fabs(got[i * s.n + j] - truth);
             double worst = depth * U / (1 - depth * U) * terms, sharp = 4 * sqrt(depth) * U * terms;
             if (!(error <= worst) || !(error <= sharp))
-                fail_msg("form %d k %d: error %.3g, worst case %.3g, sharp bound %.3g", (int)form, (int)k, error,
-                         worst, sharp);
+                fail_msg("form %d k %d: error %.3g, worst case %.3g, sharp bound %.3g", (int)form, (int)k,
+                         error, worst, sharp);
             share = fmax(share, error / sharp);
         }
     free(got);
@@ -336,7 +344,8 @@ static void assert_near(const char *label, const struct sample *s, const struct 
                 continue;
             double bound = 1e-5 * sqrt((double)s->k + 1);
             if (!(fabs((double)x[i] - (double)y[i]) <= bound))
-                fail_msg("%s: %s[%lld] is %g, canonical %g", label, e->name, (long long)i, (double)y[i], (double)x[i]);
+                fail_msg("%s: %s[%lld] is %g, canonical %g", label, e->name, (long long)i, (double)y[i],
+                         (double)x[i]);
         }
     }
 }
@@ -400,7 +409,8 @@ static void test_storage(void **state)
         struct sample s = make(HB_PRODUCT_NN, TH_NORMAL, 120, 5, 6, 300);
         struct hb_product_args narrow = upload(&c, &s, dtype, HB_STORE);
         TH_OK(hb_product(&c, &narrow));
-        double *a = th_doubles(&c, narrow.a), *b = th_doubles(&c, narrow.b), *got = th_doubles(&c, narrow.out);
+        double *a = th_doubles(&c, narrow.a), *b = th_doubles(&c, narrow.b),
+               *got = th_doubles(&c, narrow.out);
         for (int64_t i = 0; i < s.a_count; i++)
             s.a[i] = (float)a[i];
         for (int64_t i = 0; i < s.b_count; i++)
@@ -410,7 +420,8 @@ static void test_storage(void **state)
         double *exact = th_doubles(&c, wide.out);
         for (int64_t i = 0; i < s.out_count; i++) {
             float x = (float)exact[i];
-            float rounded = dtype == HB_BF16 ? hb_f32_of_bf16(hb_bf16_of_f32(x)) : hb_f32_of_f16(hb_f16_of_f32(x));
+            float rounded = dtype == HB_BF16 ? hb_f32_of_bf16(hb_bf16_of_f32(x))
+                                             : hb_f32_of_f16(hb_f16_of_f32(x));
             assert_true((double)rounded == got[i]);
         }
         discard(&c, &narrow);
@@ -449,7 +460,8 @@ static void test_gradient(void **state)
     (void)state;
     struct hb_context context;
     th_open_double(&context);
-    struct sample s = make(HB_PRODUCT_NT, TH_NORMAL, 130, 3, 4, 5), c = make(HB_PRODUCT_NN, TH_NORMAL, 131, 3, 5, 4);
+    struct sample s = make(HB_PRODUCT_NT, TH_NORMAL, 130, 3, 4, 5),
+                  c = make(HB_PRODUCT_NN, TH_NORMAL, 131, 3, 5, 4);
     struct hb_product_args forward = upload(&context, &s, HB_F64, HB_STORE);
     struct hb_tensor dy = th_2d(&context, HB_F64, 3, 4, c.a);
     struct hb_tensor dx = th_2d(&context, HB_F64, 3, 5, NULL), dw = th_2d(&context, HB_F64, 4, 5, NULL);

@@ -60,8 +60,8 @@ static void test_equal(void **state)
         for (size_t p = 0; p < sizeof policies / sizeof policies[0]; p++) {
             struct hb_stage_use dry, split, both;
             struct hb_model_part part = {.expert_count = configs[c].num_experts};
-            OK(hb_dry_run(&configs[c], policies[p], part, 0, configs[c].num_hidden_layers + 2, SEQUENCES, LENGTH,
-                          &dry));
+            OK(hb_dry_run(&configs[c], policies[p], part, 0, configs[c].num_hidden_layers + 2, SEQUENCES,
+                          LENGTH, &dry));
             measure(&configs[c], policies[p], true, &split);
             measure(&configs[c], policies[p], false, &both);
             assert_int_equal(dry.forward_peak, split.forward_peak);

@@ -40,7 +40,9 @@ static double sum(const struct hb_plan *plan, enum hb_plan_bytes which)
 static void test_one_rank(void **state)
 {
     (void)state;
-    static const struct hb_recompute policies[] = {{HB_RECOMPUTE_NONE, 0}, {HB_RECOMPUTE_SELECTIVE, 0}, {HB_RECOMPUTE_FULL, 0}};
+    static const struct hb_recompute policies[] = {{HB_RECOMPUTE_NONE, 0},
+                                                   {HB_RECOMPUTE_SELECTIVE, 0},
+                                                   {HB_RECOMPUTE_FULL, 0}};
     enum { N = 20, MOST = 7 };
     for (int c = 0; c < 3; c++)
         for (int64_t M = 1; M <= MOST; M += 2)
@@ -54,7 +56,8 @@ static void test_one_rank(void **state)
                 OK(hb_plan_make(&request, &plan));
 
                 static const struct hb_optimizer_config optimizer_config = {
-                    .schedule = {.peak = 1e-3, .updates = 10}, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1};
+                    .schedule = {.peak = 1e-3, .updates = 10}, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
+                    .clip = 1};
                 const struct hb_backend *ref;
                 struct hb_context context;
                 struct hb_model *model;
@@ -72,13 +75,15 @@ static void test_one_rank(void **state)
                 OK(hb_model_create(&context, &config, 10, true, &model));
                 OK(hb_model_initialise(model, 1));
                 model->recompute = policies[p];
-                /* Flags of presence lie among the gradients, and are no part of the plan's formula for roots. */
+                /* Flags of presence lie among the gradients, and are no part of the plan's formula for
+                 * roots. */
                 double flags = 0;
                 for (int64_t i = 0; i < model->param_count; i++)
                     flags += 4.0 * (double)model->params[i]->present_parts;
                 assert_int_equal(hb_memory_now(HB_MEMORY_PARAMETERS), plan.rank[0].bytes[HB_PLAN_PARAMETERS]);
                 assert_int_equal(hb_memory_now(HB_MEMORY_OPTIMIZER), plan.rank[0].bytes[HB_PLAN_OPTIMIZER]);
-                assert_int_equal(hb_memory_now(HB_MEMORY_GRADIENTS), plan.rank[0].bytes[HB_PLAN_GRADIENTS] + flags);
+                assert_int_equal(hb_memory_now(HB_MEMORY_GRADIENTS),
+                                 plan.rank[0].bytes[HB_PLAN_GRADIENTS] + flags);
                 OK(hb_optimizer_init(&optimizer, model, &optimizer_config));
                 OK(hb_stepper_init(&stepper, model, &optimizer, M, N));
                 OK(hb_step(&stepper, batches, M, 1, false, &report));
@@ -112,13 +117,15 @@ static void test_levels(void **state)
         request.level = level;
         request.data_rank = 1;
         OK(hb_plan_make(&request, &plan));
-        double states = sum(&plan, HB_PLAN_PARAMETERS) + sum(&plan, HB_PLAN_GRADIENTS) + sum(&plan, HB_PLAN_OPTIMIZER);
+        double states = sum(&plan, HB_PLAN_PARAMETERS) + sum(&plan, HB_PLAN_GRADIENTS) +
+                        sum(&plan, HB_PLAN_OPTIMIZER);
         double expected = (16 - shared[level]) * whole + shared[level] * whole / 5 + tables;
         assert_true(states > 0.97 * expected && states < 1.03 * expected);
         assert_true((plan.rank[0].bytes[HB_PLAN_GATHERED] > 0) == (level == 3));
         /* (N - 1) / N of everything to the shards and back; level 3 gathers for every F and I of 2 rounds. */
         double once = 4 * whole * 4 / 5, gathers = level == 3 ? 4 : 1;
-        double reduced = plan.rank[0].sent[HB_PLAN_REDUCE] / once, gathered = plan.rank[0].sent[HB_PLAN_GATHER] / once;
+        double reduced = plan.rank[0].sent[HB_PLAN_REDUCE] / once,
+               gathered = plan.rank[0].sent[HB_PLAN_GATHER] / once;
         assert_true(gathered > 0.97 * gathers && gathered < 1.03 * gathers);
         /* Data rank 1 has [1, 3) of 8: two nodes; or 1 and 6. */
         assert_true(reduced > 1.94 && reduced < 2.06);
@@ -141,10 +148,12 @@ static void test_traffic(void **state)
         stages += plan.rank[s].sent[HB_PLAN_MESSAGES];
         messages += plan.rank[s].messages[HB_PLAN_MESSAGES];
     }
-    assert_true(rows == 4 * (4.0 * 20 * 2 * 24 * 4 / 2)); /* 4 microbatches of a data rank, one expert layer */
+    /* 4 microbatches of a data rank, one expert layer */
+    assert_true(rows == 4 * (4.0 * 20 * 2 * 24 * 4 / 2));
     assert_true(worst == 2 * rows);
     assert_true(stages == 4 * 2 * (20.0 * 24 * 4) && messages == 8);
-    assert_true(plan.rank[0].worst_total > plan.rank[0].total || plan.rank[1].worst_total > plan.rank[1].total);
+    assert_true(plan.rank[0].worst_total > plan.rank[0].total ||
+                plan.rank[1].worst_total > plan.rank[1].total);
     hb_plan_release(&plan);
 }
 
@@ -191,7 +200,8 @@ static void test_refusals(void **state)
     REFUSED(hb_plan_make(&request, &plan), HB_EARGUMENT, "there is no schedule 'zb'");
     struct hb_machine m;
     static const char text[] = "name: x\nnode: 8\nmemory: 1e9\ncompute: -1\n";
-    REFUSED(hb_machine_load(scratch_write("m.yaml", text, sizeof text - 1), &m), HB_EFORMAT, "m.yaml:4: compute");
+    REFUSED(hb_machine_load(scratch_write("m.yaml", text, sizeof text - 1), &m), HB_EFORMAT,
+            "m.yaml:4: compute");
 }
 
 int main(void)

@@ -54,17 +54,20 @@ static void test_bad_text(void **state)
 {
     (void)state;
     struct hb_schedule s;
-    REFUSED(hb_schedule_parse("f", "0F0\n0F1 F2\n", &s), HB_EFORMAT, "f:2:5: an action begins with its stage");
+    REFUSED(hb_schedule_parse("f", "0F0\n0F1 F2\n", &s), HB_EFORMAT,
+            "f:2:5: an action begins with its stage");
     REFUSED(hb_schedule_parse("f", "0X0", &s), HB_EFORMAT, "f:1:2: after the stage");
     REFUSED(hb_schedule_parse("f", "0RECV_", &s), HB_EFORMAT, "f:1:2: after the stage");
     REFUSED(hb_schedule_parse("f", "0F", &s), HB_EFORMAT, "f:1:3: here comes the number");
     REFUSED(hb_schedule_parse("f", "0F-1", &s), HB_EFORMAT, "f:1:3: here comes the number");
     REFUSED(hb_schedule_parse("f", "0F99999999999999999999", &s), HB_EFORMAT, "f:1:3: here comes the number");
     REFUSED(hb_schedule_parse("f", "99999F0", &s), HB_EFORMAT, "f:1:1: an action begins with its stage");
-    REFUSED(hb_schedule_parse("f", "0F0x", &s), HB_EFORMAT, "f:1:4: a space or a comma ends an action, not 'x'");
+    REFUSED(hb_schedule_parse("f", "0F0x", &s), HB_EFORMAT,
+            "f:1:4: a space or a comma ends an action, not 'x'");
     REFUSED(hb_schedule_parse("f", "0GATHER1", &s), HB_EFORMAT, "f:1:8: a space or a comma");
     REFUSED(hb_schedule_parse("f", "# nothing\n", &s), HB_EFORMAT, "f: holds no actions");
-    REFUSED(hb_schedule_parse("f", "0F0 0B0\n0F1 0B1\n", &s), HB_EFORMAT, "stage 0 is on rank 0 and on rank 1");
+    REFUSED(hb_schedule_parse("f", "0F0 0B0\n0F1 0B1\n", &s), HB_EFORMAT,
+            "stage 0 is on rank 0 and on rank 1");
     REFUSED(hb_schedule_parse("f", "0F0 0B0 2F0 2B0\n", &s), HB_EFORMAT, "stage 1 of 3 has no actions");
 }
 
@@ -77,9 +80,11 @@ static void test_files(void **state)
     OK(hb_schedule_open(path, 2, 1, &s));
     assert_string_equal(s.name, path);
     hb_schedule_release(&s);
-    REFUSED(hb_schedule_open(path, 4, 1, &s), HB_EARGUMENT, "is a schedule of 2 ranks and 1 microbatches; this run has 4");
+    REFUSED(hb_schedule_open(path, 4, 1, &s), HB_EARGUMENT,
+            "is a schedule of 2 ranks and 1 microbatches; this run has 4");
     REFUSED(hb_schedule_open(path, 2, 3, &s), HB_EARGUMENT, "3 microbatches");
-    REFUSED(hb_schedule_open("no-such", 2, 1, &s), HB_EARGUMENT, "there is no schedule 'no-such', and no such file");
+    REFUSED(hb_schedule_open("no-such", 2, 1, &s), HB_EARGUMENT,
+            "there is no schedule 'no-such', and no such file");
     REFUSED(hb_schedule_open("interleaved:0", 2, 1, &s), HB_EARGUMENT, "there is no schedule");
     REFUSED(hb_schedule_open("interleaved:2x", 2, 1, &s), HB_EARGUMENT, "there is no schedule");
     REFUSED(hb_schedule_open("zb-v", 3000, 1, &s), HB_EARGUMENT, "1 to 4096 stages");
@@ -139,7 +144,8 @@ static void test_bad_messages(void **state)
 static void test_bad_gathers(void **state)
 {
     (void)state;
-    REFUSE("0GATHER 0F0 0RELEASE 0B0\n", "rank 0, position 4: 0B0, but the stage's parameters are not gathered");
+    REFUSE("0GATHER 0F0 0RELEASE 0B0\n",
+           "rank 0, position 4: 0B0, but the stage's parameters are not gathered");
     REFUSE("0GATHER 0GATHER 0F0 0B0\n", "0GATHER, but the stage's parameters are gathered already");
     REFUSE("0RELEASE 0F0 0B0\n", "0RELEASE, but the stage's parameters are not gathered");
 }
@@ -241,10 +247,12 @@ static void test_counting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_forms),        cmocka_unit_test(test_bad_text),
-        cmocka_unit_test(test_files),        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_bad_messages),
-        cmocka_unit_test(test_bad_gathers),  cmocka_unit_test(test_all_sizes),    cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_gathers),      cmocka_unit_test(test_counting),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_bad_text),    cmocka_unit_test(test_files),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_bad_messages),
+        cmocka_unit_test(test_bad_gathers), cmocka_unit_test(test_all_sizes),
+        cmocka_unit_test(test_messages),    cmocka_unit_test(test_gathers),
+        cmocka_unit_test(test_counting),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

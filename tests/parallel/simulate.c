@@ -133,12 +133,14 @@ static void test_by_hand(void **state)
     OK(hb_schedule_check(&s));
     OK(hb_simulate(&s, &costs, &r));
     /* 0F0 1.25; there 1.75; 1F0 5.75; 1I0 10.75; there 11.25; 0I0 13.25; 0W0 16.25; 1W0 16.75 */
-    assert_true(r.rank[0].actions[4].end == 16.25 && r.rank[1].actions[4].end == 16.75 && r.makespan == 16.75);
+    assert_true(r.rank[0].actions[4].end == 16.25 && r.rank[1].actions[4].end == 16.75 &&
+                r.makespan == 16.75);
     assert_true(r.rank[0].busy == 6 && r.rank[1].busy == 15 && r.utilisation == 21 / 33.5);
     hb_simulation_release(&r);
     OK(hb_schedule_add_messages(&s));
     OK(hb_simulate(&s, &costs, &r));
-    /* 0F0 1.25, sent 1.375, there 1.875, received 2; 1F0 6; 1I0 11, sent 11.125, there 11.625, received 11.75; 0I0 13.75; 0W0 16.75 */
+    /* 0F0 1.25, sent 1.375, there 1.875, received 2; 1F0 6; 1I0 11, sent 11.125, there 11.625,
+     * received 11.75; 0I0 13.75; 0W0 16.75 */
     const struct hb_schedule_row *row = &s.rows[0];
     for (int64_t i = 0; i < row->count; i++) {
         if (row->actions[i].kind == HB_ACTION_RECV_B) /* waits from the moment at which it has nothing else */

@@ -32,15 +32,16 @@ static hb_status load(const char *folder, const char *const *more, int count)
 {
     char text[1024], run[300];
     const char *overrides[16] = {run};
-    snprintf(text, sizeof text,
-             "run_folder: x\nthreads: 1\n"
-             "data: {train: %s, tokenizer: %s, sequence_length: 16}\n"
-             "training: {steps: %d, microbatch: 2, accumulate: 2, learning_rate: 0.01, warmup: 0.3,\n"
-             "           checkpoint_every: 4, keep_checkpoints: 9, tensorboard: false}\n"
-             "model: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 24,\n"
-             "        num_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 12, mlp_only_layers: [0],\n"
-             "        balance: bias, balance_bias_rate: 0.01, max_position_embeddings: 64}\n",
-             scratch("train"), scratch("tok"), STEPS);
+    snprintf(
+        text, sizeof text,
+        "run_folder: x\nthreads: 1\n"
+        "data: {train: %s, tokenizer: %s, sequence_length: 16}\n"
+        "training: {steps: %d, microbatch: 2, accumulate: 2, learning_rate: 0.01, warmup: 0.3,\n"
+        "           checkpoint_every: 4, keep_checkpoints: 9, tensorboard: false}\n"
+        "model: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 24,\n"
+        "        num_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 12, mlp_only_layers: [0],\n"
+        "        balance: bias, balance_bias_rate: 0.01, max_position_embeddings: 64}\n",
+        scratch("train"), scratch("tok"), STEPS);
     snprintf(run, sizeof run, "run_folder=%s", scratch(folder));
     for (int i = 0; i < count; i++)
         overrides[i + 1] = more[i];
@@ -95,16 +96,17 @@ static int read_lines(const char *folder, struct line lines[STEPS])
     return count;
 }
 
-#define RUN(folder, ...)                                                                                     \
-    run(folder, (const char *const[]){__VA_ARGS__}, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), false)
+#define RUN(folder, ...) \
+    run(folder, (const char *const[]){__VA_ARGS__}, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), \
+        false)
 
 /* Overflows at steps 2 and 5 under apex with a growth after 2 clean steps. */
 static void test_skipped_steps(void **state)
 {
     (void)state;
-    static const char *const rules[] = {
-        "training.loss_scale={preset: apex, growth_interval: 2}",
-        "faults=[{step: 2, kind: overflow, factor: 1e36}, {step: 5, kind: nan}, {step: 7, kind: overflow, factor: 4}]"};
+    static const char *const rules[] = {"training.loss_scale={preset: apex, growth_interval: 2}",
+                                        "faults=[{step: 2, kind: overflow, factor: 1e36}, {step: 5, kind: "
+                                        "nan}, {step: 7, kind: overflow, factor: 4}]"};
     static const double scales[STEPS] = {65536, 65536, 32768, 32768, 65536, 32768, 32768, 65536};
     struct line lines[STEPS], again[STEPS];
     OK(run("skips", rules, 2, false));
@@ -192,7 +194,8 @@ static void test_stop_names_the_tensor(void **state)
            "product reads in decoder 1, forward, microbatch 0; its element 0 is nan");
     assert_int_equal(read_lines("poisoned", lines), 6); /* the step at which it ended has no line */
     assert_true(hb_file_exists(scratch("poisoned/checkpoints/step-00000004/manifest.json")));
-    expect(RUN("experts", stop, "faults=[{step: 1, kind: weight, tensor: 'model.layers.1.mlp.experts.*.down_proj.weight'}]"),
+    expect(RUN("experts", stop,
+               "faults=[{step: 1, kind: weight, tensor: 'model.layers.1.mlp.experts.*.down_proj.weight'}]"),
            "weights of model.layers.1.mlp.experts.*.down_proj.weight", "decoder 1", "forward");
     expect(RUN("inputs", stop, "faults=[{step: 1, kind: nan}, {step: 2, kind: nan}, {step: 3, kind: nan}]"),
            "weights of model.embed_tokens.weight", "embedding_forward reads in embedding, forward", "is nan");
@@ -255,8 +258,8 @@ static void test_spikes(void **state)
     assert_int_equal(s.loss.count, 3);
     assert_true(s.loss.value[0] == 9 && s.loss.value[2] == 5);
 
-    static const char *const rules[] = {"training.spikes={window: 3, loss: 8}", "faults=[{step: 6, kind: spike}]",
-                                        "training.learning_rate=0.1"};
+    static const char *const rules[] = {"training.spikes={window: 3, loss: 8}",
+                                        "faults=[{step: 6, kind: spike}]", "training.learning_rate=0.1"};
     struct line lines[STEPS], again[STEPS];
     OK(run("spike", rules, 3, false));
     assert_int_equal(read_lines("spike", lines), STEPS);
@@ -281,7 +284,8 @@ static void test_refused(void **state)
     refused("training.loss_scale=1000", "power of two");
     refused("training.loss_scale={initial: 4}", "must be a preset");
     refused("training.loss_scale={preset: torch, window: 4}", "unknown option window");
-    refused("training.loss_scale={preset: torch, growth_interval: often}", "growth_interval must be an integer");
+    refused("training.loss_scale={preset: torch, growth_interval: often}",
+            "growth_interval must be an integer");
     refused("training.loss_scale={preset: apex, initial: 2^30}", "must be from min (0) to max (1.67772e+07)");
     refused("training.stop_after_skips=-1", "at least 0");
     refused("training.spikes={window: 1, loss: 3}", "from 2 to 1024");

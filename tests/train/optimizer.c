@@ -346,8 +346,8 @@ static void test_names(void **state)
     bool two = false;
     for (int64_t i = 1; i < o->census.logical_count; i++) {
         assert_true(strcmp(o->census.logical[i - 1].name, o->census.logical[i].name) < 0);
-        two = two ||
-              (strstr(o->census.logical[i - 1].name, "experts.10.") && strstr(o->census.logical[i].name, "experts.10."));
+        two = two || (strstr(o->census.logical[i - 1].name, "experts.10.") &&
+                      strstr(o->census.logical[i].name, "experts.10."));
     }
     assert_true(two);
     int64_t experts = 0;

@@ -52,7 +52,8 @@ static int64_t replay(const char *path)
             step++;
             enum hb_scaler_action action = hb_scaler_update(&scaler, found);
             if (!(scaler.scale == scale) || action == HB_SCALER_STOP)
-                fail_msg("%s: scale %g after step %lld, must be %g", path, scaler.scale, (long long)step, scale);
+                fail_msg("%s: scale %g after step %lld, must be %g", path, scaler.scale, (long long)step,
+                         scale);
         }
     }
     fclose(file);
@@ -105,8 +106,10 @@ static void test_steady_states(void **state)
     assert_int_equal(overflows(with_interval(HB_SCALER_TORCH, 7), 1000, 8 * 1000), 1000);       /* 12.5 % */
     assert_int_equal(overflows(with_interval(HB_SCALER_TORCH, 42), 1000, 43 * 1000), 1000);     /* 2.33 % */
     assert_int_equal(overflows(with_interval(HB_SCALER_APEX, 42), 1000, 43 * 1000), 1000);
-    assert_int_equal(overflows(with_interval(HB_SCALER_MEGATRON, 10), 1000, 12 * 1000), 2000);  /* 2 / (N + 2) */
-    assert_int_equal(overflows(with_interval(HB_SCALER_DEEPSPEED, 10), 1000, 13 * 1000), 2000); /* 2 / (N + 3) */
+    /* 2 / (N + 2) */
+    assert_int_equal(overflows(with_interval(HB_SCALER_MEGATRON, 10), 1000, 12 * 1000), 2000);
+    /* 2 / (N + 3) */
+    assert_int_equal(overflows(with_interval(HB_SCALER_DEEPSPEED, 10), 1000, 13 * 1000), 2000);
     struct hb_scaler_rule once = with_interval(HB_SCALER_TORCH, 0);
     assert_int_equal(overflows(once, 100, 10000), 0); /* never grows again */
 }
@@ -122,7 +125,8 @@ static void test_hysteresis(void **state)
         hb_scaler_init(&scaler, &rule);
         assert_int_equal(hb_scaler_update(&scaler, true), HB_SCALER_HOLD);
         assert_int_equal(hb_scaler_update(&scaler, false), HB_SCALER_KEEP);
-        assert_int_equal(hb_scaler_update(&scaler, true), kind == HB_HYSTERESIS_CUMULATIVE ? HB_SCALER_BACK_OFF : HB_SCALER_HOLD);
+        assert_int_equal(hb_scaler_update(&scaler, true),
+                         kind == HB_HYSTERESIS_CUMULATIVE ? HB_SCALER_BACK_OFF : HB_SCALER_HOLD);
         assert_int_equal(hb_scaler_update(&scaler, true), HB_SCALER_BACK_OFF);
         assert_true(scaler.scale == (kind == HB_HYSTERESIS_CUMULATIVE ? 0x1p30 : 0x1p31));
     }
@@ -160,7 +164,8 @@ static void refused(const char *option, const char *value, const char *part)
 {
     struct hb_scaler_rule rule = hb_scaler_rule_of(HB_SCALER_TORCH), before = rule;
     REFUSED(hb_scaler_set(&rule, option, value), HB_EARGUMENT, part);
-    assert_true(rule.initial == before.initial && rule.min == before.min && rule.hysteresis == before.hysteresis);
+    assert_true(rule.initial == before.initial && rule.min == before.min &&
+                rule.hysteresis == before.hysteresis);
 }
 
 static void test_refused(void **state)
@@ -190,8 +195,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_traces),    cmocka_unit_test(test_steady_states), cmocka_unit_test(test_hysteresis),
-        cmocka_unit_test(test_none_is_constant), cmocka_unit_test(test_usable),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_golden_traces), cmocka_unit_test(test_steady_states),
+        cmocka_unit_test(test_hysteresis),    cmocka_unit_test(test_none_is_constant),
+        cmocka_unit_test(test_usable),        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

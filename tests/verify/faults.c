@@ -16,7 +16,8 @@ static int64_t all_memory(void)
     return bytes;
 }
 
-static void compare(const struct hb_case *c, const struct hb_case_results *got, const struct hb_case_results *wanted)
+static void compare(const struct hb_case *c, const struct hb_case_results *got,
+                    const struct hb_case_results *wanted)
 {
     for (int t = 0; t < c->count; t++)
         if (wanted->data[t] &&
