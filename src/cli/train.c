@@ -14,6 +14,7 @@
 
 static const char usage[] =
     "usage: hornbook train RUN.yaml [--resume] [--set KEY=VALUE]... [--trace [FROM:TO]]\n"
+    "                      [--timeline]\n"
     "       mpiexec -n N hornbook train RUN.yaml --parallel dp=A,ep=B,pp=C [--zero LEVEL]\n"
     "\n"
     "Trains the model that RUN.yaml describes (docs/configuration.md) and writes\n"
@@ -34,6 +35,8 @@ static const char usage[] =
     "  --trace-values STEP:CALL\n"
     "                    keep the tensors of a call of that step, as the trace counts\n"
     "                    them, in trace-values; without CALL: of all (and that is much)\n"
+    "  --timeline        write what every rank did and when (computing, messages, waiting)\n"
+    "                    to timeline.json in the run folder, for ui.perfetto.dev\n"
     "  --help            this text\n";
 
 static volatile sig_atomic_t stop;
@@ -66,6 +69,19 @@ static void print_start(const struct hb_trainer *t)
     fflush(stdout);
 }
 
+/* Where the ranks' time went, all of them added. */
+static void print_timeline(const struct hb_trainer *t)
+{
+    double all = 0;
+    for (int k = 0; k < HB_SPAN_KINDS; k++)
+        all += k == HB_SPAN_MESSAGE ? 0 : t->timeline_totals.seconds[k];
+    printf("timeline    %s/timeline.json:", t->config->run_folder);
+    for (int k = 0; k < HB_SPAN_KINDS; k++)
+        if (k != HB_SPAN_MESSAGE && t->timeline_totals.seconds[k] > 0)
+            printf(" %s %.1f %%", hb_span_kind_name((enum hb_span_kind)k), 100 * t->timeline_totals.seconds[k] / all);
+    printf("\n");
+}
+
 static void print_end(const struct hb_trainer *t, const char *path)
 {
     const struct hb_run_config *c = t->config;
@@ -77,6 +93,8 @@ static void print_end(const struct hb_trainer *t, const char *path)
     printf("activations %.1f MB at most\n", 1e-6 * (double)t->activation_bytes);
     printf("digest      %s\n", t->digest);
     printf("checkpoint  %s/checkpoints/step-%08" PRId64 "\n", c->run_folder, t->saved_at);
+    if (t->timeline_totals.spans)
+        print_timeline(t);
     if (t->attempted < c->steps)
         hb_log(HB_LOG_INFO, "stopped; continue with: hornbook train %s --resume", path);
 }
@@ -123,12 +141,18 @@ static hb_status add_layout(struct layout_options *o, struct hb_option_list *ove
     return HB_OK;
 }
 
-static hb_status train(const char *path, struct hb_run_config *config, bool resume,
-                       const struct hb_trace_request *request)
+struct wishes {
+    bool resume, timeline;
+    const struct hb_trace_request *trace; /* NULL: none */
+};
+
+static hb_status train(const char *path, struct hb_run_config *config, const struct wishes *wishes)
 {
     struct hb_trainer *trainer;
-    HB_TRY(hb_trainer_create(config, resume, &trainer));
-    hb_status status = request ? hb_trainer_trace(trainer, request) : HB_OK;
+    HB_TRY(hb_trainer_create(config, wishes->resume, &trainer));
+    hb_status status = wishes->trace ? hb_trainer_trace(trainer, wishes->trace) : HB_OK;
+    if (status == HB_OK && wishes->timeline)
+        status = hb_trainer_timeline(trainer);
     if (status == HB_OK) {
         if (trainer->chief)
             print_start(trainer);
@@ -160,21 +184,22 @@ static int finish(struct hb_comm *world, hb_status status)
 
 int hb_cli_train(int argc, char **argv)
 {
-    bool resume = false;
+    struct wishes wishes = {.resume = false};
     struct hb_option_range trace = {.first = -1}, values = {.first = -1, .second = -1};
     struct hb_option_list overrides = {.count = 0};
     struct layout_options layout = {.zero = -1};
     const struct hb_option options[] = {
-        {"--resume", HB_OPTION_FLAG, &resume, 0, 0},
+        {"--resume", HB_OPTION_FLAG, &wishes.resume, 0, 0},
         {"--set", HB_OPTION_LIST, &overrides, 0, 0},
         {"--trace", HB_OPTION_RANGE, &trace, 0, 0},
         {"--trace-values", HB_OPTION_RANGE, &values, 0, 0},
         {"--parallel", HB_OPTION_TEXT, &layout.parallel, 0, 0},
         {"--zero", HB_OPTION_INT, &layout.zero, 0, 3},
         {"--schedule", HB_OPTION_TEXT, &layout.schedule, 0, 0},
+        {"--timeline", HB_OPTION_FLAG, &wishes.timeline, 0, 0},
     };
     int rest, code;
-    if (!hb_options_read(argc, argv, options, 7, usage, &rest, &code))
+    if (!hb_options_read(argc, argv, options, 8, usage, &rest, &code))
         return code;
     if (rest != 1)
         return hb_wrong_usage("train", rest ? "only one configuration, please" : "the configuration is missing");
@@ -194,7 +219,8 @@ int hb_cli_train(int argc, char **argv)
     if (status != HB_OK)
         return finish(world, status);
     config.world = world;
-    status = train(argv[1], &config, resume, trace.given || values.given ? &request : NULL);
+    wishes.trace = trace.given || values.given ? &request : NULL;
+    status = train(argv[1], &config, &wishes);
     hb_run_config_release(&config);
     return finish(world, status);
 }

@@ -4,19 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "comm/transport.h"
+#include "comm/watch.h"
 
 static double timeout = 1800;
 static struct hb_comm_traffic everything;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 const char *hb_comm_kind_name(enum hb_comm_kind kind)
 {
@@ -163,7 +156,9 @@ static hb_status start_receive(struct hb_comm *comm, int from, int lane, void *d
 hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t bytes, struct hb_comm_request *request)
 {
     count_call(comm, HB_COMM_MESSAGE);
-    return start_send(comm, to, HB_LANE_MESSAGES, HB_COMM_MESSAGE, data, bytes, request);
+    HB_TRY(start_send(comm, to, HB_LANE_MESSAGES, HB_COMM_MESSAGE, data, bytes, request));
+    hb_watch_sent(request, bytes);
+    return HB_OK;
 }
 
 hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes, struct hb_comm_request *request)
@@ -173,7 +168,12 @@ hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t byt
 
 hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request)
 {
-    return request->done ? HB_OK : comm->transport->test(comm, request);
+    if (request->done)
+        return HB_OK;
+    HB_TRY(comm->transport->test(comm, request));
+    if (request->done)
+        hb_watch_arrived(comm, request);
+    return HB_OK;
 }
 
 static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_request *requests, int64_t count,
@@ -193,32 +193,41 @@ static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_reques
 
 /* Polls and gives way: ranks may share processors, and one that spins would keep
  * the others from what it waits for. */
-hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count)
+static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count, double *start)
 {
     enum { POLLS = 8 };
-    double start = 0;
+    *start = 0;
     for (int64_t polls = 0;; polls++) {
         int64_t open = 0;
         for (int64_t i = 0; i < count; i++) {
             if (!requests[i].done && requests[i].peer >= 0)
-                HB_TRY(comm->transport->test(comm, &requests[i]));
+                HB_TRY(hb_comm_test(comm, &requests[i]));
             open += !requests[i].done && requests[i].peer >= 0;
         }
         if (!open)
             break;
         if (polls < POLLS)
             continue;
-        if (start == 0)
-            start = now();
-        if (timeout > 0 && polls % 64 == 0 && now() - start > timeout)
+        if (*start == 0)
+            *start = hb_watch_now();
+        if (timeout > 0 && polls % 64 == 0 && hb_watch_now() - *start > timeout)
             return give_up(comm, requests, count, timeout);
         sched_yield();
     }
-    if (start != 0) {
-        double waited = now() - start;
+    if (*start != 0) {
+        double waited = hb_watch_now() - *start;
         comm->traffic.waited += waited;
         everything.waited += waited;
     }
+    return HB_OK;
+}
+
+hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count)
+{
+    double start;
+    HB_TRY(wait_all(comm, requests, count, &start));
+    if (start != 0)
+        hb_watch_waited(comm, requests[0].peer, start);
     return HB_OK;
 }
 
@@ -231,6 +240,7 @@ static hb_status all_to_all(struct hb_comm *comm, enum hb_comm_kind kind, const 
 {
     struct hb_comm_request *requests = malloc(2 * (size_t)comm->size * sizeof *requests);
     int64_t count = 0;
+    double start;
     hb_status status = HB_OK;
     if (!requests)
         return HB_FAIL(HB_EMEMORY, "out of memory for the messages of %d ranks", comm->size);
@@ -247,7 +257,7 @@ static hb_status all_to_all(struct hb_comm *comm, enum hb_comm_kind kind, const 
     if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank])
         memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
     if (status == HB_OK)
-        status = hb_comm_wait(comm, requests, count);
+        status = wait_all(comm, requests, count, &start);
     free(requests);
     return status;
 }
@@ -278,6 +288,7 @@ hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t 
                            const size_t *recv_bytes)
 {
     struct ends ends;
+    struct hb_watch watch = hb_watch_begin(comm, HB_COMM_EXCHANGE);
     count_call(comm, HB_COMM_EXCHANGE);
     hb_status status = ends_init(&ends, comm);
     const char *from = send;
@@ -291,6 +302,7 @@ hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t 
     if (status == HB_OK)
         status = all_to_all(comm, HB_COMM_EXCHANGE, ends.send, send_bytes, ends.recv, recv_bytes);
     ends_release(&ends);
+    hb_watch_end(comm, HB_COMM_EXCHANGE, watch);
     return status;
 }
 
@@ -314,8 +326,11 @@ static hb_status gather(struct hb_comm *comm, enum hb_comm_kind kind, const void
 
 hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes)
 {
+    struct hb_watch watch = hb_watch_begin(comm, HB_COMM_GATHER);
     count_call(comm, HB_COMM_GATHER);
-    return gather(comm, HB_COMM_GATHER, send, recv, bytes);
+    hb_status status = gather(comm, HB_COMM_GATHER, send, recv, bytes);
+    hb_watch_end(comm, HB_COMM_GATHER, watch);
+    return status;
 }
 
 /* Along a binomial tree: in round i the ranks that have the data send it
@@ -323,6 +338,8 @@ hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, con
 hb_status hb_comm_broadcast(struct hb_comm *comm, int root, void *data, size_t bytes)
 {
     int size = comm->size, place = (comm->rank + size - root) % size;
+    struct hb_watch watch = hb_watch_begin(comm, HB_COMM_BROADCAST);
+    double start;
     count_call(comm, HB_COMM_BROADCAST);
     for (int step = 1; bytes && step < size; step *= 2) {
         struct hb_comm_request request = {.peer = -1};
@@ -331,8 +348,9 @@ hb_status hb_comm_broadcast(struct hb_comm *comm, int root, void *data, size_t b
                               &request));
         else if (place >= step && place < 2 * step)
             HB_TRY(start_receive(comm, (comm->rank + size - step) % size, HB_LANE_COLLECTIVES, data, bytes, &request));
-        HB_TRY(hb_comm_wait(comm, &request, 1));
+        HB_TRY(wait_all(comm, &request, 1, &start));
     }
+    hb_watch_end(comm, HB_COMM_BROADCAST, watch);
     return HB_OK;
 }
 
@@ -352,6 +370,7 @@ static hb_status combine(struct hb_comm *comm, int64_t *values, int64_t count, i
 {
     if (comm->size == 1 || count == 0)
         return HB_OK;
+    struct hb_watch watch = hb_watch_begin(comm, HB_COMM_AGREE);
     count_call(comm, HB_COMM_AGREE);
     size_t each = (size_t)count * sizeof *values, *bytes = calloc((size_t)comm->size, sizeof *bytes);
     int64_t *all = malloc((size_t)comm->size * each);
@@ -366,6 +385,7 @@ static hb_status combine(struct hb_comm *comm, int64_t *values, int64_t count, i
             value = with(value, all[r * count + i]);
         values[i] = value;
     }
+    hb_watch_end(comm, HB_COMM_AGREE, watch);
     free(bytes);
     free(all);
     return status;

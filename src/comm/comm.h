@@ -44,6 +44,8 @@ struct hb_comm_request {
     int peer;
     bool done, receives;
     uint64_t handle[2]; /* the transport's own */
+    double begin;       /* of a message that an observer wants to know of; 0: of no other */
+    int64_t bytes;
 };
 
 /* --- life --- */
@@ -80,6 +82,23 @@ void hb_comm_set_timeout(double seconds);
 
 /* Counted since the start, over all communicators of the process, or by one. */
 struct hb_comm_traffic hb_comm_traffic(const struct hb_comm *comm);
+
+/* What an observer is told, when it is over. */
+enum hb_comm_what {
+    HB_COMM_COLLECTIVE, /* an operation of all ranks of a group, of which it waited so long */
+    HB_COMM_SENT,       /* a message, from the send until it was seen to have gone */
+    HB_COMM_WAITED      /* a wait for messages, if it did not end at once */
+};
+struct hb_comm_event {
+    const char *group; /* the communicator's name */
+    enum hb_comm_what what;
+    enum hb_comm_kind kind;
+    int peer;      /* of a message or a wait: a rank of the world; else -1 */
+    int64_t bytes; /* that this rank sent to others */
+    double begin, end, waited; /* seconds, of the machine's monotonic clock */
+};
+/* From now on `observe` is called for all communicators of the process that have several ranks; NULL: for none. */
+void hb_comm_observe(void (*observe)(void *context, const struct hb_comm_event *event), void *context);
 
 /* --- two ranks --- */
 

@@ -316,6 +316,17 @@ static hb_status perform(struct hb_executor *e, const struct hb_action *a)
     }
 }
 
+/* In the timeline: what of it no message and no other rank is waited for. */
+static hb_status perform_timed(struct hb_executor *e, const struct hb_action *a)
+{
+    char text[HB_ACTION_TEXT];
+    bool computes = a->kind == HB_ACTION_F || a->kind == HB_ACTION_I || a->kind == HB_ACTION_W || a->kind == HB_ACTION_B;
+    hb_timeline_begin(e->timeline);
+    hb_status status = perform(e, a);
+    hb_timeline_end(e->timeline, computes ? HB_SPAN_COMPUTE : HB_SPAN_OTHER, hb_action_text(a, text));
+    return status == HB_OK ? HB_OK : hb_fail_in(status, "%s", hb_action_text(a, text));
+}
+
 hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches, int64_t M, struct hb_factors factors)
 {
     const struct hb_schedule_row *row = &e->schedule->rows[e->mesh->pp_i];
@@ -328,17 +339,15 @@ hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches
     e->pool.in_use_peak = e->pool.in_use;
     HB_TRY(results_begin(e, M));
     hb_reduce_begin(e->reducer, M);
-    for (int64_t i = 0; i < row->count; i++) {
-        hb_status status = perform(e, &row->actions[i]);
-        if (status != HB_OK) {
-            char text[HB_ACTION_TEXT];
-            return hb_fail_in(status, "%s", hb_action_text(&row->actions[i], text));
-        }
-    }
+    for (int64_t i = 0; i < row->count; i++)
+        HB_TRY(perform_timed(e, &row->actions[i]));
     hb_trace_microbatch(e->context, -1);
     HB_TRY(hb_transfers_finish(e));
     hb_fault_point(HB_FAULT_FOLD);
-    return hb_reduce_close(e->reducer);
+    hb_timeline_begin(e->timeline);
+    hb_status status = hb_reduce_close(e->reducer);
+    hb_timeline_end(e->timeline, HB_SPAN_COMPUTE, "fold");
+    return status;
 }
 
 /* --- evaluation --- */

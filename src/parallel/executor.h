@@ -13,6 +13,7 @@
 
 #include "parallel/reduce.h"
 #include "parallel/schedule.h"
+#include "parallel/timeline.h"
 
 /* How the blocks are cut into stages, and where those live. */
 struct hb_stages {
@@ -51,6 +52,7 @@ struct hb_executor {
     struct hb_reducer *reducer;
     struct hb_gradients *gradients;
     struct hb_exchange *exchange; /* NULL: all experts are here */
+    struct hb_timeline *timeline; /* NULL: none; may be set at any time */
     int64_t tokens;               /* rows of a microbatch, at most */
     struct hb_pool pool;
     struct hb_lane **lanes;  /* [stages * rounds], NULL: not alive */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/comm.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "ops/clock.h"
@@ -19,18 +20,24 @@ struct hb_timeline {
     double origin;
     bool broken; /* an event was not written */
     struct hb_timeline_totals totals;
-};
-
-static const char *const kind_names[HB_SPAN_KINDS] = {
-    [HB_SPAN_COMPUTE] = "compute", [HB_SPAN_WAIT] = "wait",   [HB_SPAN_COLLECTIVE] = "collective",
-    [HB_SPAN_MESSAGE] = "message", [HB_SPAN_OTHER] = "other",
+    /* spans that are open: where they began, and seconds of those inside */
+    int depth;
+    double begin[HB_SPANS_DEEP], inside[HB_SPANS_DEEP];
 };
 
 /* Chrome's names of colours, by kind. */
 static const char *const kind_colours[HB_SPAN_KINDS] = {
-    [HB_SPAN_COMPUTE] = "good",     [HB_SPAN_WAIT] = "grey",  [HB_SPAN_COLLECTIVE] = "yellow",
+    [HB_SPAN_COMPUTE] = "good", [HB_SPAN_EXPERTS] = "yellow", [HB_SPAN_GATHER] = "thread_state_iowait",
+    [HB_SPAN_REDUCE] = "olive", [HB_SPAN_AGREE] = "bad",      [HB_SPAN_WAIT] = "grey",
     [HB_SPAN_MESSAGE] = "olive", [HB_SPAN_OTHER] = "white",
 };
+
+const char *hb_span_kind_name(enum hb_span_kind kind)
+{
+    static const char *const names[HB_SPAN_KINDS] = {"compute", "experts", "gather", "reduce",
+                                                     "agree",   "wait",    "message", "other"};
+    return names[kind];
+}
 
 /* --- writing --- */
 
@@ -100,20 +107,76 @@ void hb_timeline_step(struct hb_timeline *t, int64_t step)
         t->step = step;
 }
 
+static void write_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin, double end,
+                       int64_t bytes, double waited)
+{
+    json_t *args = json_pack("{s:I}", "step", (json_int_t)t->step);
+    if (bytes)
+        json_object_set_new(args, "bytes", json_integer((json_int_t)bytes));
+    if (waited > 0)
+        json_object_set_new(args, "waited", json_real(1e6 * waited));
+    put(t, json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:i, s:i, s:o}", "name", name, "cat", hb_span_kind_name(kind),
+                     "cname", kind_colours[kind], "ph", "X", "ts", 1e6 * (begin - t->origin), "dur", 1e6 * (end - begin),
+                     "pid", t->rank, "tid", kind == HB_SPAN_MESSAGE ? 1 : 0, "args", args));
+}
+
 void hb_timeline_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin, double end,
-                      int64_t bytes)
+                      int64_t bytes, double waited)
 {
     if (!t)
         return;
     t->totals.seconds[kind] += end - begin;
     t->totals.bytes += bytes;
     t->totals.spans++;
-    json_t *args = json_pack("{s:I}", "step", (json_int_t)t->step);
-    if (bytes)
-        json_object_set_new(args, "bytes", json_integer((json_int_t)bytes));
-    put(t, json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:i, s:i, s:o}", "name", name, "cat", kind_names[kind], "cname",
-                     kind_colours[kind], "ph", "X", "ts", 1e6 * (begin - t->origin), "dur", 1e6 * (end - begin), "pid",
-                     t->rank, "tid", kind == HB_SPAN_MESSAGE ? 1 : 0, "args", args));
+    if (t->depth && kind != HB_SPAN_MESSAGE)
+        t->inside[t->depth - 1] += end - begin;
+    write_span(t, kind, name, begin, end, bytes, waited);
+}
+
+void hb_timeline_begin(struct hb_timeline *t)
+{
+    if (!t)
+        return;
+    t->begin[t->depth] = hb_clock_now();
+    t->inside[t->depth++] = 0;
+}
+
+void hb_timeline_end(struct hb_timeline *t, enum hb_span_kind kind, const char *name)
+{
+    if (!t)
+        return;
+    double begin = t->begin[--t->depth], end = hb_clock_now(), inside = t->inside[t->depth];
+    hb_timeline_span(t, kind, name, begin, end, 0, 0);
+    t->totals.seconds[kind] -= inside;
+}
+
+/* --- what comm tells --- */
+
+static enum hb_span_kind kind_of(const struct hb_comm_event *event)
+{
+    if (event->what == HB_COMM_SENT)
+        return HB_SPAN_MESSAGE;
+    if (event->what == HB_COMM_WAITED)
+        return HB_SPAN_WAIT;
+    if (event->kind == HB_COMM_EXCHANGE)
+        return strcmp(event->group, "experts") == 0 ? HB_SPAN_EXPERTS : HB_SPAN_REDUCE;
+    bool shared = strcmp(event->group, "data") == 0 || strcmp(event->group, "replicas") == 0;
+    return event->kind == HB_COMM_GATHER && shared ? HB_SPAN_GATHER : HB_SPAN_AGREE;
+}
+
+static void observe(void *context, const struct hb_comm_event *event)
+{
+    char name[64];
+    if (event->what == HB_COMM_COLLECTIVE)
+        snprintf(name, sizeof name, "%s %s", hb_comm_kind_name(event->kind), event->group);
+    else
+        snprintf(name, sizeof name, "%s rank %d", event->what == HB_COMM_SENT ? "to" : "wait for", event->peer);
+    hb_timeline_span(context, kind_of(event), name, event->begin, event->end, event->bytes, event->waited);
+}
+
+void hb_timeline_observe(struct hb_timeline *t)
+{
+    hb_comm_observe(t ? observe : NULL, t);
 }
 
 struct hb_timeline_totals hb_timeline_totals(const struct hb_timeline *t)

@@ -15,13 +15,17 @@
 #include "core/status.h"
 
 enum hb_span_kind {
-    HB_SPAN_COMPUTE,    /* F, I, W, B, optimizer, digest: the rank works */
-    HB_SPAN_WAIT,       /* for a message or another rank */
-    HB_SPAN_COLLECTIVE, /* gather, exchange, reduction: bytes move, and the rank takes part */
-    HB_SPAN_MESSAGE,    /* a send from its start to its end; on a track of its own, the rank does other things */
-    HB_SPAN_OTHER,      /* data, evaluation, checkpoint */
+    HB_SPAN_COMPUTE, /* forward, backward, update, digest: the rank works */
+    HB_SPAN_EXPERTS, /* rows to experts and back */
+    HB_SPAN_GATHER,  /* of weights */
+    HB_SPAN_REDUCE,  /* of gradients */
+    HB_SPAN_AGREE,   /* counts, maxima, the norm: what all ranks must know */
+    HB_SPAN_WAIT,    /* for a message of another stage */
+    HB_SPAN_MESSAGE, /* a send from its start to its end; on a track of its own, as the rank does other things */
+    HB_SPAN_OTHER,   /* data, evaluation, checkpoint, what is left of a step */
     HB_SPAN_KINDS
 };
+const char *hb_span_kind_name(enum hb_span_kind kind);
 
 struct hb_timeline;
 
@@ -38,12 +42,20 @@ void hb_timeline_origin(struct hb_timeline *timeline, double seconds);
 /* The step that runs, from 1; stands in every event. */
 void hb_timeline_step(struct hb_timeline *timeline, int64_t step);
 
-/* One span. `name` ("0F3", "gather model.layers.2") is copied; `bytes` moved, 0: none; begin and end of
- * hb_clock_now. Spans of one rank may lie in one another; MESSAGE spans may overlap. */
+/* One span, of hb_clock_now; `name` ("wait for rank 2") is copied. `bytes` moved and seconds waited, 0: none. */
 void hb_timeline_span(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name, double begin, double end,
-                      int64_t bytes);
+                      int64_t bytes, double waited);
 
-/* Seconds of this rank by kind, of outermost spans as they were given. */
+/* A span that others lie in: what between begin and end is given by the call above, or by another begin and end,
+ * is not counted for it in the totals. At most HB_SPANS_DEEP. */
+enum { HB_SPANS_DEEP = 8 };
+void hb_timeline_begin(struct hb_timeline *timeline);
+void hb_timeline_end(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name);
+
+/* From now on all that comm does stands in it; NULL: no longer. */
+void hb_timeline_observe(struct hb_timeline *timeline);
+
+/* Seconds of this rank by kind, each second once; MESSAGE beside the others. */
 struct hb_timeline_totals {
     double seconds[HB_SPAN_KINDS];
     int64_t spans, bytes;

@@ -95,7 +95,7 @@ static hb_status keep(struct hb_stepper *s, int64_t m)
     return hb_add(s->context, &(struct hb_add_args){.a = s->counts, .b = b->counts, .out = s->counts});
 }
 
-static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, int64_t m)
+static hb_status forward(struct hb_stepper *s, const struct hb_batch *batch, int64_t m)
 {
     struct hb_model *model = s->model;
     hb_tape_begin(&s->tape, &s->gradients, m);
@@ -103,8 +103,20 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
     HB_TRY(hb_carry_load(&s->carry, batch, model->cosine, model->sine));
     HB_TRY(hb_model_forward(model, &s->tape, &s->carry));
     hb_fault_point(HB_FAULT_FORWARD);
-    HB_TRY(keep(s, m));
-    return hb_model_backward(model, &s->tape);
+    return keep(s, m);
+}
+
+static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, int64_t m)
+{
+    char text[HB_ACTION_TEXT];
+    hb_timeline_begin(s->timeline);
+    hb_status status = forward(s, batch, m);
+    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE, hb_action_text(&(struct hb_action){HB_ACTION_F, 0, m, 0}, text));
+    HB_TRY(status);
+    hb_timeline_begin(s->timeline);
+    status = hb_model_backward(s->model, &s->tape);
+    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE, hb_action_text(&(struct hb_action){HB_ACTION_B, 0, m, 0}, text));
+    return status;
 }
 
 /* What a step's microbatches leave to be reported. */
@@ -258,6 +270,26 @@ static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches,
     return hb_copy_in(s->context, s->counts, s->counts_host);
 }
 
+/* What follows when the gradients are there. */
+static hb_status finish(struct hb_stepper *s, float scale, bool digest, struct hb_step_report *report)
+{
+    s->optimizer->veto = s->spikes ? is_spike : NULL;
+    s->optimizer->veto_context = s;
+    hb_timeline_begin(s->timeline);
+    hb_status status = hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict);
+    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE, "update");
+    HB_TRY(status);
+    if (s->ranks)
+        HB_TRY(hb_ranks_spread(s->ranks));
+    if (!digest)
+        return HB_OK;
+    hb_timeline_begin(s->timeline);
+    /* A skipped update made no hashes: take them from the parameters. */
+    status = hb_optimizer_digest(s->optimizer, report->verdict.skipped, report->digest);
+    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE, "digest");
+    return status;
+}
+
 hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, float scale, bool digest,
                   struct hb_step_report *report)
 {
@@ -280,13 +312,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
     HB_TRY(report_losses(s, batches, M, report));
     s->loss_seen = report->loss;
-    s->optimizer->veto = s->spikes ? is_spike : NULL;
-    s->optimizer->veto_context = s;
-    HB_TRY(hb_optimizer_step(s->optimizer, scale, s->counts, digest, &report->verdict));
-    if (s->ranks)
-        HB_TRY(hb_ranks_spread(s->ranks));
-    /* A skipped update made no hashes: take them from the parameters. */
-    return digest ? hb_optimizer_digest(s->optimizer, report->verdict.skipped, report->digest) : HB_OK;
+    return finish(s, scale, digest, report);
 }
 
 static hb_status evaluate(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, double *sums)

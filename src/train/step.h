@@ -15,6 +15,7 @@ struct hb_stepper {
     struct hb_model *model;
     struct hb_optimizer *optimizer;
     struct hb_ranks *ranks; /* NULL: one rank */
+    struct hb_timeline *timeline; /* NULL: none; may be set at any time */
     /* of one rank */
     struct hb_tape tape;
     struct hb_gradients gradients;

@@ -292,6 +292,9 @@ void hb_trainer_destroy(struct hb_trainer *t)
         return;
     hb_metrics_close(&t->metrics);
     hb_run_trace_destroy(t->trace);
+    hb_timeline_observe(NULL);
+    if (hb_timeline_destroy(t->timeline) != HB_OK) /* of a run that failed */
+        hb_log(HB_LOG_WARNING, "%s", hb_error());
     hb_batches_release(&t->batches);
     hb_stepper_release(&t->stepper);
     hb_optimizer_release(&t->optimizer);
@@ -313,6 +316,29 @@ hb_status hb_trainer_trace(struct hb_trainer *t, const struct hb_trace_request *
         return HB_FAIL(HB_EUNSUPPORTED, "a run of several ranks cannot be traced; trace the same step on one rank: its "
                        "bits are the same");
     return hb_run_trace_create(t->config->run_folder, t->attempted, request, t->model, &t->trace);
+}
+
+static const struct hb_mesh *mesh_of(const struct hb_trainer *t)
+{
+    return t->stepper.ranks ? &t->ranks.mesh : NULL;
+}
+
+hb_status hb_trainer_timeline(struct hb_trainer *t)
+{
+    HB_TRY(hb_run_timeline_open(t->config->run_folder, mesh_of(t), &t->timeline));
+    t->stepper.timeline = t->timeline;
+    if (t->stepper.ranks)
+        t->ranks.executor.timeline = t->timeline;
+    return HB_OK;
+}
+
+static hb_status close_timeline(struct hb_trainer *t)
+{
+    struct hb_timeline *timeline = t->timeline;
+    if (!timeline)
+        return HB_OK;
+    t->timeline = t->stepper.timeline = t->ranks.executor.timeline = NULL;
+    return hb_run_timeline_close(timeline, t->config->run_folder, mesh_of(t), &t->timeline_totals);
 }
 
 /* --- running --- */
@@ -351,7 +377,9 @@ static void show_progress(const struct hb_trainer *t, double tokens_per_second, 
 static hb_status evaluate(struct hb_trainer *t)
 {
     struct hb_evaluation e;
+    hb_timeline_begin(t->timeline);
     HB_TRY(hb_evaluate(&t->stepper, &t->batches, t->held_out, t->config->evaluate_samples, &e));
+    hb_timeline_end(t->timeline, HB_SPAN_OTHER, "evaluation");
     t->held_out_loss = e.loss;
     return HB_OK;
 }
@@ -360,6 +388,7 @@ static hb_status save(struct hb_trainer *t)
 {
     if (t->saved_at == t->attempted)
         return HB_OK;
+    hb_timeline_begin(t->timeline);
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
     const struct hb_run_config *c = t->config;
     struct hb_run_state state = {
@@ -376,6 +405,7 @@ static hb_status save(struct hb_trainer *t)
     };
     HB_TRY(hb_checkpoint_save(t->config->run_folder, &t->optimizer, &state, t->config->tokenizer,
                               (int)t->config->keep_checkpoints));
+    hb_timeline_end(t->timeline, HB_SPAN_OTHER, "checkpoint");
     t->saved_at = t->attempted;
     return HB_OK;
 }
@@ -441,11 +471,13 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
 {
     const struct hb_run_config *c = t->config;
     struct hb_step_report report;
-    double start = hb_clock_now();
+    double start = hb_clock_now(), scale = t->scaler.scale;
+    hb_timeline_step(t->timeline, t->attempted + 1);
+    hb_timeline_begin(t->timeline);
     HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted, t->wanted));
     hb_fault_step(t->attempted + 1);
-    double scale = t->scaler.scale;
     HB_TRY(step(t, &report));
+    hb_timeline_end(t->timeline, HB_SPAN_OTHER, "step");
     *seconds = hb_clock_now() - start;
     t->attempted++;
     t->tokens += report.tokens;
@@ -511,5 +543,6 @@ hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop
             show_progress(t, tokens / smooth, mean * (double)(c->steps - t->attempted));
     }
     hb_progress_end();
-    return save(t);
+    HB_TRY(save(t));
+    return close_timeline(t);
 }

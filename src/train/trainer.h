@@ -20,6 +20,7 @@
 #include "train/batches.h"
 #include "train/metrics.h"
 #include "train/run_config.h"
+#include "train/run_timeline.h"
 #include "train/run_trace.h"
 #include "train/step.h"
 
@@ -42,6 +43,8 @@ struct hb_trainer {
     int64_t skips; /* steps in a row, up to the last one, whose update was skipped or not finite */
     struct hb_metrics metrics;
     struct hb_run_trace *trace; /* NULL: none */
+    struct hb_timeline *timeline; /* NULL: none, or no longer */
+    struct hb_timeline_totals timeline_totals; /* of all ranks, after run */
     int64_t attempted, tokens; /* steps and tokens so far */
     int64_t resumed_from;      /* step of the checkpoint, 0: fresh */
     int64_t saved_at;          /* step of the last checkpoint, -1: none */
@@ -58,6 +61,9 @@ void hb_trainer_destroy(struct hb_trainer *trainer);
 
 /* Before run: traces some of the steps (train/run_trace.h). */
 HB_MUST_USE hb_status hb_trainer_trace(struct hb_trainer *trainer, const struct hb_trace_request *request);
+
+/* Before run: writes what all ranks do into RUN/timeline.json (parallel/timeline.h). */
+HB_MUST_USE hb_status hb_trainer_timeline(struct hb_trainer *trainer);
 
 /* Returns after the last step or, with a checkpoint saved, soon after *stop
  * became nonzero; trainer->attempted says which. Progress goes to core/log.h. */
