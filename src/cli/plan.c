@@ -30,6 +30,7 @@ static const char usage[] =
     "  --machine FILE      a description of the machine (docs/plan.md); default: this\n"
     "                      one, measured; under mpiexec its messages too\n"
     "  --set KEY=VALUE     override a key of RUN.yaml\n"
+    "  --data-rank N       whose figures (default: the last data rank, with the largest shares)\n"
     "  --json              the plan as JSON\n"
     "  --svg FILE          a picture of the schedule with the times of the plan\n"
     "  --equal             the picture with equal times of F, I and W instead\n"
@@ -88,7 +89,7 @@ static hb_status draw(const struct hb_plan *plan, bool equal, const char *path)
 
 struct wishes {
     const char *layout, *schedule, *machine, *svg;
-    int64_t level;
+    int64_t level, data_rank; /* -1: not given */
     double target;
     bool json, equal;
     struct hb_option_list overrides;
@@ -97,7 +98,7 @@ struct wishes {
 static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_comm *world)
 {
     struct hb_plan_request request = {
-        .model = &c->model, .target = w->target, .data_rank = -1};
+        .model = &c->model, .target = w->target, .data_rank = w->data_rank};
     struct hb_plan plan;
     HB_TRY(complete_model(c));
     request.recompute = c->recompute;
@@ -109,6 +110,9 @@ static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_
         HB_TRY(hb_mesh_parse(w->layout, &request.shape));
     request.schedule = w->schedule ? w->schedule : c->schedule;
     request.level = (int)(w->level >= 0 ? w->level : c->zero);
+    if (request.data_rank >= request.shape.dp * request.shape.ep)
+        return HB_FAIL(HB_EARGUMENT, "--data-rank %lld: the layout has data ranks 0 to %lld", (long long)request.data_rank,
+                       (long long)(request.shape.dp * request.shape.ep - 1));
     HB_TRY(find_machine(w->machine, c, world, &request));
     if (hb_comm_rank(world) > 0) /* it helped to measure */
         return HB_OK;
@@ -122,16 +126,16 @@ static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_
 
 int hb_cli_plan(int argc, char **argv)
 {
-    struct wishes w = {.level = -1, .target = 0.92};
+    struct wishes w = {.level = -1, .data_rank = -1, .target = 0.92};
     const struct hb_option options[] = {
         {"--parallel", HB_OPTION_TEXT, &w.layout, 0, 0},  {"--zero", HB_OPTION_INT, &w.level, 0, 3},
         {"--schedule", HB_OPTION_TEXT, &w.schedule, 0, 0}, {"--target", HB_OPTION_NUMBER, &w.target, 0, 1},
         {"--machine", HB_OPTION_TEXT, &w.machine, 0, 0},  {"--set", HB_OPTION_LIST, &w.overrides, 0, 0},
         {"--json", HB_OPTION_FLAG, &w.json, 0, 0},        {"--svg", HB_OPTION_TEXT, &w.svg, 0, 0},
-        {"--equal", HB_OPTION_FLAG, &w.equal, 0, 0},
+        {"--equal", HB_OPTION_FLAG, &w.equal, 0, 0},      {"--data-rank", HB_OPTION_INT, &w.data_rank, 0, 1 << 24},
     };
     int rest, code;
-    if (!hb_options_read(argc, argv, options, 9, usage, &rest, &code))
+    if (!hb_options_read(argc, argv, options, 10, usage, &rest, &code))
         return code;
     if (rest != 1)
         return hb_wrong_usage("plan",

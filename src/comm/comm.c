@@ -214,6 +214,8 @@ static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests
             return give_up(comm, requests, count, timeout);
         sched_yield();
     }
+    if (comm->transport->settle)
+        comm->transport->settle(comm);
     if (*start != 0) {
         double waited = hb_watch_now() - *start;
         comm->traffic.waited += waited;

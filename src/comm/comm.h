@@ -94,7 +94,7 @@ struct hb_comm_event {
     enum hb_comm_what what;
     enum hb_comm_kind kind;
     int peer;      /* of a message or a wait: a rank of the world; else -1 */
-    int64_t bytes; /* that this rank sent to others */
+    int64_t messages, bytes; /* that this rank sent to others */
     double begin, end, waited; /* seconds, of the machine's monotonic clock */
 };
 /* From now on `observe` is called for all communicators of the process that have several ranks; NULL: for none. */

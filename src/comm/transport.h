@@ -12,6 +12,8 @@ struct hb_transport {
                          struct hb_comm_request *request);
     /* Sets request->done when the message has gone or come. */
     hb_status (*test)(struct hb_comm *comm, struct hb_comm_request *request);
+    /* Or NULL: everything that was waited for is through, its memory may go. */
+    void (*settle)(struct hb_comm *comm);
     hb_status (*split)(struct hb_comm *parent, int64_t color, int64_t key, struct hb_comm *out);
     void (*destroy)(struct hb_comm *comm);
     void (*abort)(struct hb_comm *comm, int code);

@@ -22,7 +22,7 @@ struct hb_watch hb_watch_begin(const struct hb_comm *comm, enum hb_comm_kind kin
 {
     if (!observer)
         return (struct hb_watch){0};
-    return (struct hb_watch){hb_watch_now(), comm->traffic.waited, comm->traffic.bytes[kind]};
+    return (struct hb_watch){hb_watch_now(), comm->traffic.waited, comm->traffic.messages[kind], comm->traffic.bytes[kind]};
 }
 
 void hb_watch_end(const struct hb_comm *comm, enum hb_comm_kind kind, struct hb_watch watch)
@@ -33,6 +33,7 @@ void hb_watch_end(const struct hb_comm *comm, enum hb_comm_kind kind, struct hb_
                                                        .what = HB_COMM_COLLECTIVE,
                                                        .kind = kind,
                                                        .peer = -1,
+                                                       .messages = comm->traffic.messages[kind] - watch.messages,
                                                        .bytes = comm->traffic.bytes[kind] - watch.bytes,
                                                        .begin = watch.begin,
                                                        .end = hb_watch_now(),
@@ -55,6 +56,7 @@ void hb_watch_arrived(const struct hb_comm *comm, const struct hb_comm_request *
                                                        .what = HB_COMM_SENT,
                                                        .kind = HB_COMM_MESSAGE,
                                                        .peer = hb_comm_world_rank(comm, request->peer),
+                                                       .messages = 1,
                                                        .bytes = request->bytes,
                                                        .begin = request->begin,
                                                        .end = hb_watch_now()});

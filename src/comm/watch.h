@@ -10,7 +10,7 @@ double hb_watch_now(void);
 /* Around an operation of several ranks. */
 struct hb_watch {
     double begin, waited;
-    int64_t bytes;
+    int64_t messages, bytes;
 };
 struct hb_watch hb_watch_begin(const struct hb_comm *comm, enum hb_comm_kind kind);
 void hb_watch_end(const struct hb_comm *comm, enum hb_comm_kind kind, struct hb_watch watch);

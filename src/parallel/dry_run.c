@@ -5,6 +5,7 @@
 
 #include "ops/clock.h"
 #include "parallel/hollow.h"
+#include "parallel/partition.h"
 
 struct dry {
     struct hb_context context;
@@ -138,5 +139,29 @@ hb_status hb_dry_run(const struct hb_model_config *config, struct hb_recompute r
     free(d.ids);
     free(d.segments);
     free(blocks);
+    return status;
+}
+
+hb_status hb_cut_stages(const struct hb_model_config *config, struct hb_recompute recompute, int64_t sequences,
+                        int64_t length, int stages, int64_t *begin)
+{
+    int64_t blocks = config->num_hidden_layers + 2;
+    struct hb_model_part all = {.expert_count = config->num_experts};
+    double *cost = malloc((size_t)blocks * sizeof *cost);
+    if (!cost)
+        return HB_FAIL(HB_EMEMORY, "out of memory for the costs of blocks");
+    hb_status status = HB_OK;
+    for (int64_t b = 0; b < blocks && stages > 1 && status == HB_OK; b++) {
+        struct hb_stage_use use;
+        status = hb_dry_run(config, recompute, all, b, b + 1, sequences, length, &use);
+        cost[b] = use.forward_flops + use.input_flops + use.weight_flops;
+    }
+    if (stages == 1) {
+        begin[0] = 0;
+        begin[1] = blocks;
+    } else if (status == HB_OK) {
+        status = hb_partition(cost, blocks, stages, begin);
+    }
+    free(cost);
     return status;
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/mirror.h"
+
 /* --- text --- */
 
 hb_status hb_mesh_parse(const char *text, struct hb_mesh_shape *shape)
@@ -98,18 +100,38 @@ hb_status hb_mesh_check(struct hb_mesh_shape shape, int64_t ranks, int64_t exper
 
 /* --- ranks --- */
 
-hb_status hb_mesh_create(struct hb_comm *world, struct hb_mesh_shape shape, struct hb_mesh *mesh)
+static struct hb_mesh place_in(struct hb_comm *world, struct hb_mesh_shape shape)
 {
-    int64_t rank = hb_comm_rank(world), D = shape.dp * shape.ep, d = rank % D, s = rank / D;
-    *mesh = (struct hb_mesh){
+    int64_t rank = hb_comm_rank(world), D = shape.dp * shape.ep, d = rank % D;
+    return (struct hb_mesh){
         .shape = shape,
         .dp_i = d / shape.ep,
         .ep_i = d % shape.ep,
-        .pp_i = s,
+        .pp_i = rank / D,
         .data_ranks = D,
         .data_rank = d,
         .world = world,
     };
+}
+
+hb_status hb_mesh_mirror(struct hb_comm *world, struct hb_mesh_shape shape, struct hb_mesh *mesh)
+{
+    *mesh = place_in(world, shape);
+    hb_status status;
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->data_rank, (int)mesh->data_ranks, "data", &mesh->data));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->ep_i, (int)shape.ep, "experts", &mesh->experts));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->dp_i, (int)shape.dp, "replicas", &mesh->replicas));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->pp_i, (int)shape.pp, "pipe", &mesh->pipe));
+    return HB_OK;
+cleanup:
+    hb_mesh_release(mesh);
+    return status;
+}
+
+hb_status hb_mesh_create(struct hb_comm *world, struct hb_mesh_shape shape, struct hb_mesh *mesh)
+{
+    *mesh = place_in(world, shape);
+    int64_t s = mesh->pp_i, d = mesh->data_rank;
     hb_status status;
     HB_TRY_CLEAN(hb_comm_split(world, s, d, "data", &mesh->data));
     HB_TRY_CLEAN(hb_comm_split(world, s * shape.dp + mesh->dp_i, mesh->ep_i, "experts", &mesh->experts));

@@ -40,6 +40,8 @@ HB_MUST_USE hb_status hb_mesh_check(struct hb_mesh_shape shape, int64_t ranks, i
 
 /* Collective: world. The shape has been checked. */
 HB_MUST_USE hb_status hb_mesh_create(struct hb_comm *world, struct hb_mesh_shape shape, struct hb_mesh *mesh);
+/* The same for a world that is a mirror (comm/mirror.h): nobody is asked. */
+HB_MUST_USE hb_status hb_mesh_mirror(struct hb_comm *world, struct hb_mesh_shape shape, struct hb_mesh *mesh);
 void hb_mesh_release(struct hb_mesh *mesh);
 
 /* The share of part i of `parts` in `count` things: as even as they divide. */

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "parallel/hollow.h"
-#include "parallel/partition.h"
 
 const char *hb_plan_bytes_name(enum hb_plan_bytes which)
 {
@@ -110,27 +109,6 @@ hb_status hb_plan_units(const struct hb_plan *plan, int64_t pp_i, struct hb_plan
 
 /* --- stages --- */
 
-/* The blocks' FLOPs say where to cut. */
-static hb_status cut_stages(struct hb_plan *plan)
-{
-    const struct hb_plan_request *r = &plan->request;
-    int64_t blocks = r->model->num_hidden_layers + 2;
-    struct hb_model_part all = {.expert_count = r->model->num_experts};
-    double *cost = malloc((size_t)blocks * sizeof *cost);
-    if (!cost)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the costs of blocks");
-    hb_status status = HB_OK;
-    for (int64_t b = 0; b < blocks && status == HB_OK; b++) {
-        struct hb_stage_use use;
-        status = hb_dry_run(r->model, r->recompute, all, b, b + 1, r->sequences, r->length, &use);
-        cost[b] = use.forward_flops + use.input_flops + use.weight_flops;
-    }
-    if (status == HB_OK)
-        status = hb_partition(cost, blocks, plan->schedule.stages, plan->stage_begin);
-    free(cost);
-    return status;
-}
-
 static hb_status measure_stages(struct hb_plan *plan)
 {
     const struct hb_plan_request *r = &plan->request;
@@ -222,7 +200,7 @@ static hb_status make(struct hb_plan *plan)
     HB_TRY(hb_mesh_check(r->shape, plan->ranks, r->model->num_experts, blocks));
     HB_TRY(count_model(plan));
     HB_TRY(open_schedule(plan));
-    HB_TRY(cut_stages(plan));
+    HB_TRY(hb_cut_stages(r->model, r->recompute, r->sequences, r->length, plan->schedule.stages, plan->stage_begin));
     HB_TRY(measure_stages(plan));
     for (int64_t pp_i = 0; pp_i < r->shape.pp; pp_i++) {
         HB_TRY(describe_rank(plan, pp_i));

@@ -3,11 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/dry_run.h"
+
 /* --- the cut --- */
 
-static hb_status cut_blocks(struct hb_ranks *r, int64_t blocks)
+static hb_status cut_blocks(struct hb_ranks *r, const struct hb_model_config *config)
 {
+    const struct hb_ranks_options *o = &r->options;
     struct hb_stages *s = &r->stages;
+    int64_t blocks = config->num_hidden_layers + 2;
     s->count = r->schedule.stages;
     if (s->count > blocks)
         return HB_FAIL(HB_EARGUMENT, "schedule %s has %d stages, the model %lld blocks (embedding, layers, head); take "
@@ -18,12 +22,13 @@ static hb_status cut_blocks(struct hb_ranks *r, int64_t blocks)
     r->blocks = calloc((size_t)blocks, sizeof *r->blocks);
     if (!s->first_block || !s->rank_of || !r->blocks)
         return HB_FAIL(HB_EMEMORY, "out of memory for the stages of a pipeline");
+    if (o->first_block)
+        memcpy(s->first_block, o->first_block, ((size_t)s->count + 1) * sizeof *s->first_block);
+    else
+        HB_TRY(hb_cut_stages(config, o->recompute, o->sequences, o->length, s->count, s->first_block));
     for (int i = 0; i < s->count; i++) {
-        struct hb_range share = hb_share(blocks, s->count, i);
-        s->first_block[i] = share.begin;
-        s->first_block[i + 1] = share.end;
         s->rank_of[i] = r->schedule.rank_of[i];
-        for (int64_t b = share.begin; b < share.end; b++)
+        for (int64_t b = s->first_block[i]; b < s->first_block[i + 1]; b++)
             r->blocks[b] = s->rank_of[i] == (int)r->mesh.pp_i;
     }
     return HB_OK;
@@ -34,11 +39,11 @@ static hb_status open(struct hb_ranks *r, struct hb_comm *world, const struct hb
     const struct hb_ranks_options *o = &r->options;
     int64_t blocks = config->num_hidden_layers + 2, pp = o->shape.pp;
     HB_TRY(hb_mesh_check(o->shape, hb_comm_size(world), config->num_experts, blocks));
-    HB_TRY(hb_mesh_create(world, o->shape, &r->mesh));
+    HB_TRY(o->mirrored ? hb_mesh_mirror(world, o->shape, &r->mesh) : hb_mesh_create(world, o->shape, &r->mesh));
     HB_TRY(hb_schedule_open(o->schedule, (int)pp, hb_mesh_rounds(&r->mesh, o->microbatches), &r->schedule));
     if (!hb_schedule_has(&r->schedule, HB_ACTION_SEND_F))
         HB_TRY(hb_schedule_add_messages(&r->schedule));
-    HB_TRY(cut_blocks(r, blocks));
+    HB_TRY(cut_blocks(r, config));
     struct hb_range share = hb_share(config->num_experts, o->shape.ep, r->mesh.ep_i);
     r->part = (struct hb_model_part){r->blocks, share.begin, share.end - share.begin};
     return HB_OK;

@@ -18,6 +18,10 @@ struct hb_ranks_options {
     int zero;             /* 0 .. 3 */
     const char *schedule; /* a name or a file (parallel/schedule.h) */
     int64_t microbatches; /* M of a step */
+    struct hb_recompute recompute;
+    int64_t sequences, length;  /* of a microbatch; tokens of a sequence */
+    const int64_t *first_block; /* where stages begin, as hb_cut_stages says; NULL: it is asked */
+    bool mirrored;              /* the world is a mirror: a rehearsal (parallel/rehearse.h) */
 };
 
 struct hb_ranks {

@@ -108,9 +108,11 @@ void hb_timeline_step(struct hb_timeline *t, int64_t step)
 }
 
 static void write_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin, double end,
-                       int64_t bytes, double waited)
+                       int64_t messages, int64_t bytes, double waited)
 {
     json_t *args = json_pack("{s:I}", "step", (json_int_t)t->step);
+    if (messages)
+        json_object_set_new(args, "messages", json_integer((json_int_t)messages));
     if (bytes)
         json_object_set_new(args, "bytes", json_integer((json_int_t)bytes));
     if (waited > 0)
@@ -121,7 +123,7 @@ static void write_span(struct hb_timeline *t, enum hb_span_kind kind, const char
 }
 
 void hb_timeline_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin, double end,
-                      int64_t bytes, double waited)
+                      int64_t messages, int64_t bytes, double waited)
 {
     if (!t)
         return;
@@ -130,7 +132,7 @@ void hb_timeline_span(struct hb_timeline *t, enum hb_span_kind kind, const char 
     t->totals.spans++;
     if (t->depth && kind != HB_SPAN_MESSAGE)
         t->inside[t->depth - 1] += end - begin;
-    write_span(t, kind, name, begin, end, bytes, waited);
+    write_span(t, kind, name, begin, end, messages, bytes, waited);
 }
 
 void hb_timeline_begin(struct hb_timeline *t)
@@ -146,7 +148,7 @@ void hb_timeline_end(struct hb_timeline *t, enum hb_span_kind kind, const char *
     if (!t)
         return;
     double begin = t->begin[--t->depth], end = hb_clock_now(), inside = t->inside[t->depth];
-    hb_timeline_span(t, kind, name, begin, end, 0, 0);
+    hb_timeline_span(t, kind, name, begin, end, 0, 0, 0);
     t->totals.seconds[kind] -= inside;
 }
 
@@ -171,7 +173,8 @@ static void observe(void *context, const struct hb_comm_event *event)
         snprintf(name, sizeof name, "%s %s", hb_comm_kind_name(event->kind), event->group);
     else
         snprintf(name, sizeof name, "%s rank %d", event->what == HB_COMM_SENT ? "to" : "wait for", event->peer);
-    hb_timeline_span(context, kind_of(event), name, event->begin, event->end, event->bytes, event->waited);
+    hb_timeline_span(context, kind_of(event), name, event->begin, event->end, event->messages, event->bytes,
+                     event->waited);
 }
 
 void hb_timeline_observe(struct hb_timeline *t)

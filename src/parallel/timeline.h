@@ -42,9 +42,9 @@ void hb_timeline_origin(struct hb_timeline *timeline, double seconds);
 /* The step that runs, from 1; stands in every event. */
 void hb_timeline_step(struct hb_timeline *timeline, int64_t step);
 
-/* One span, of hb_clock_now; `name` ("wait for rank 2") is copied. `bytes` moved and seconds waited, 0: none. */
+/* One span, of hb_clock_now; `name` ("wait for rank 2") is copied. What moved, and seconds waited; 0: none. */
 void hb_timeline_span(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name, double begin, double end,
-                      int64_t bytes, double waited);
+                      int64_t messages, int64_t bytes, double waited);
 
 /* A span that others lie in: what between begin and end is given by the call above, or by another begin and end,
  * is not counted for it in the totals. At most HB_SPANS_DEEP. */

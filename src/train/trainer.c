@@ -132,7 +132,8 @@ static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_confi
 {
     const struct hb_run_config *c = t->config;
     struct hb_ranks_options options = {
-        .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule, .microbatches = c->accumulate};
+        .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule, .microbatches = c->accumulate,
+        .recompute = c->recompute, .sequences = c->microbatch, .length = c->sequence_length};
     HB_TRY(check_ranks(c));
     t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
     if (!t->wanted)

@@ -57,12 +57,30 @@ static void test_large(void **state)
     hb_comm_destroy(comm);
 }
 
+/* Memory of a message that has come may be used for something else when the next one is sent. */
+static void test_settled(void **state)
+{
+    (void)state;
+    struct hb_comm *comm;
+    struct hb_comm_request request;
+    int32_t first = 1, second = 2;
+    OK(hb_comm_mirror(0, 2, "pipe", &comm));
+    OK(hb_comm_receive(comm, 1, &first, sizeof first, &request));
+    OK(hb_comm_wait(comm, &request, 1));
+    assert_int_equal(first, 0);
+    OK(hb_comm_send(comm, 1, &second, sizeof second, &request));
+    OK(hb_comm_wait(comm, &request, 1));
+    assert_int_equal(first, 0);
+    hb_comm_destroy(comm);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_large),
+        cmocka_unit_test(test_settled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,10 +41,10 @@ static void test_two_ranks(void **state)
         hb_timeline_origin(t[r], 100);
         hb_timeline_step(t[r], 7);
     }
-    hb_timeline_span(t[0], HB_SPAN_COMPUTE, "0F0", 100.5, 101.25, 0, 0);
-    hb_timeline_span(t[0], HB_SPAN_MESSAGE, "0SEND_F0", 101.25, 101.5, 4096, 0);
-    hb_timeline_span(t[1], HB_SPAN_WAIT, "1RECV_F0", 100, 101.5, 4096, 0.25);
-    hb_timeline_span(t[1], HB_SPAN_COMPUTE, "1F0", 101.5, 102, 0, 0);
+    hb_timeline_span(t[0], HB_SPAN_COMPUTE, "0F0", 100.5, 101.25, 1, 0, 0);
+    hb_timeline_span(t[0], HB_SPAN_MESSAGE, "0SEND_F0", 101.25, 101.5, 1, 4096, 0);
+    hb_timeline_span(t[1], HB_SPAN_WAIT, "1RECV_F0", 100, 101.5, 1, 4096, 0.25);
+    hb_timeline_span(t[1], HB_SPAN_COMPUTE, "1F0", 101.5, 102, 1, 0, 0);
     struct hb_timeline_totals totals = hb_timeline_totals(t[1]);
     assert_true(totals.seconds[HB_SPAN_WAIT] == 1.5 && totals.seconds[HB_SPAN_COMPUTE] == 0.5);
     assert_int_equal(totals.bytes, 4096);
@@ -73,8 +73,8 @@ static void test_nested(void **state)
     OK(hb_timeline_create(scratch_folder, 3, "", &t));
     hb_timeline_begin(t);
     hb_timeline_begin(t);
-    hb_timeline_span(t, HB_SPAN_EXPERTS, "exchange", 0, 1000, 0, 0);
-    hb_timeline_span(t, HB_SPAN_MESSAGE, "message", 0, 500, 0, 0);
+    hb_timeline_span(t, HB_SPAN_EXPERTS, "exchange", 0, 1000, 1, 0, 0);
+    hb_timeline_span(t, HB_SPAN_MESSAGE, "message", 0, 500, 1, 0, 0);
     hb_timeline_end(t, HB_SPAN_COMPUTE, "F");
     hb_timeline_end(t, HB_SPAN_OTHER, "step");
     struct hb_timeline_totals totals = hb_timeline_totals(t);
@@ -105,7 +105,7 @@ static void test_nothing(void **state)
     hb_timeline_step(NULL, 1);
     hb_timeline_begin(NULL);
     hb_timeline_end(NULL, HB_SPAN_OTHER, "x");
-    hb_timeline_span(NULL, HB_SPAN_WAIT, "x", 0, 1, 0, 0);
+    hb_timeline_span(NULL, HB_SPAN_WAIT, "x", 0, 1, 1, 0, 0);
     assert_int_equal(hb_timeline_totals(NULL).spans, 0);
     OK(hb_timeline_destroy(NULL));
     struct hb_timeline *t;
@@ -118,7 +118,7 @@ static void test_full_disk(void **state)
     struct hb_timeline *t;
     OK(hb_timeline_create(scratch_folder, 5, "", &t));
     scratch_limit_files(64);
-    hb_timeline_span(t, HB_SPAN_WAIT, "x", 0, 1, 0, 0);
+    hb_timeline_span(t, HB_SPAN_WAIT, "x", 0, 1, 1, 0, 0);
     REFUSED(hb_timeline_destroy(t), HB_EIO, "rank-00005.jsonl");
     scratch_limit_files(0);
 }
