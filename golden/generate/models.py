@@ -27,7 +27,7 @@ import sys
 
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from case import BF16, F16, F32, F64, integers, numbers
 from disturb import Disturb

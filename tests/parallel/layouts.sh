@@ -1,15 +1,16 @@
 #!/bin/sh
-# The results of a run are the same in every layout: a few of them (tools/check-layouts has many).
+# The results of a run are the same in every layout: a few of them (tools/check-layouts has many), or
+# those that are given: layouts.sh ["RANKS LAYOUT OPTION..."]...
 set -eu
 . "$(dirname "$0")/prepare.inc"
 prepare
 run one 1
-while read -r ranks layout options; do
-    run other "$ranks" --parallel "$layout" $options
-    same other
-    echo "same: $ranks ranks, $layout $options"
-    rm -rf "$work/other"
-done <<'END'
+list() {
+    if [ $# -gt 0 ]; then
+        printf '%s\n' "$@"
+        return
+    fi
+    cat <<'END'
 2 dp=2
 3 dp=3 --zero 1
 2 dp=2 --zero 2
@@ -22,3 +23,11 @@ done <<'END'
 5 ep=5 --set training.recompute=full
 4 ep=2,pp=2 --zero 1 --schedule zb-h1 --set training.recompute=selective
 END
+}
+list "$@" >"$work/list"
+while read -r ranks layout options; do
+    run other "$ranks" --parallel "$layout" $options
+    same other
+    echo "same: $ranks ranks, $layout $options"
+    rm -rf "$work/other"
+done <"$work/list"

@@ -48,12 +48,41 @@ build one "$exercises/solved.c" -DONE_ACCUMULATOR
 run 1 'bits differ from ref, first at' --backend "$work/one.so" --op rmsnorm_forward
 run 0 ' 0 failed' --backend "$work/one.so" --op rmsnorm_forward --numerics fast
 
+# 5: the rows behind the last four, and the repair.
+plugin=$root/examples/backend-plugin/plugin.c
+build broken "$plugin"
+run 1 'column_sum-020 (ADD n=65 D=7 positive): first wrong element' --backend "$work/broken.so" --op column_sum
+sed 's/n - n % 4/n/' "$plugin" > "$work/repaired.c"
+build repaired "$work/repaired.c"
+run 0 ' 0 failed' --backend "$work/repaired.so" --op column_sum
+
 # 7: fast-math stops the compiler, and without the header verify.
 if build fast "$exercises/solved.c" -ffast-math 2> "$work/said"; then
     echo "core/math.h lets fast-math pass"
     exit 1
 fi
 grep -q 'fast-math changes results' "$work/said"
+
+# 9: threads change nothing; other microbatches do, and the trace says where.
+(
+    HB_MPIEXEC=none HB_PROGRAM=$program
+    . "$root/tests/parallel/prepare.inc"
+    prepare
+    batch() {
+        echo "--set training.microbatch=$1 --set training.accumulate=$2"
+    }
+    run one 1 $(batch 2 2) --trace 1:1
+    run two 1 $(batch 2 2) --trace 1:1 --set threads=2
+    run four 1 $(batch 4 1) --trace 1:1
+    cd "$work"
+    "$program" diff one two > said || { cat said; exit 1; }
+    grep -q 'steps of both are equal' said
+    code=0
+    "$program" diff one four > said || code=$?
+    [ $code = 1 ] || { cat said; exit 1; }
+    grep -q 'Step 1 is the first that differs' said
+    grep -q 'Trace: call 0 of step 1 is the first that differs' said
+)
 
 # 10: a case by hand; the expected sum stands in the last 12 bytes, before its sum of |terms|.
 if command -v python3 >/dev/null; then
