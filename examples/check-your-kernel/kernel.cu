@@ -4,6 +4,10 @@
  * (docs/numerics.md, rule 3). It has a mistake; README.md finds it. */
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/rmsnorm.h"
+}
+
 static __global__ void my_rmsnorm(struct array x, struct array weight, struct array y, float *rstd, int64_t D,
                                   float eps)
 {

@@ -132,11 +132,12 @@ static hb_status append(struct hb_arena *arena, size_t size)
 {
     if (size > arena->size - arena->used)
         return HB_FAIL(HB_EMEMORY,
-                       "device memory: out of addresses: %zu bytes more than %zu of %zu; use a smaller model", size,
-                       arena->used, arena->size);
+                       "device memory: out of addresses: %zu bytes more than %zu of %zu; use a smaller model",
+                       size, arena->used, arena->size);
     size_t open = round_up(arena->used, huge), wanted = round_up(arena->used + size, huge);
     if (wanted > open && mprotect(arena->base + open, wanted - open, PROT_READ | PROT_WRITE) != 0)
-        return HB_FAIL(HB_EMEMORY, "device memory: %zu bytes more cannot be opened: %s", size, strerror(errno));
+        return HB_FAIL(HB_EMEMORY, "device memory: %zu bytes more cannot be opened: %s", size,
+                       strerror(errno));
     arena->blocks[arena->count++] = (struct hb_arena_block){.begin = arena->used, .end = arena->used + size};
     arena->used += size;
     return HB_OK;

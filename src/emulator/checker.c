@@ -25,7 +25,7 @@ struct access {
 
 struct cell {
     struct access write, early_read, late_read; /* of many reads, two */
-    uint32_t valid;                             /* device memory: 1; shared: `when` of the block that wrote it */
+    uint32_t valid; /* device memory: 1; shared: `when` of the block that wrote it */
 };
 
 /* A block of device memory that was looked up a moment ago. */
@@ -172,7 +172,8 @@ static char *where_text(const struct hb_checker *checker, const char *address, c
     const struct hb_arena_block *block =
         hb_arena_holds(checker->arena, address) ? hb_arena_find(checker->arena, address) : NULL;
     if (object)
-        snprintf(text, 160, "%s (byte %zu of %zu)", object->name, (size_t)(address - object->data), object->bytes);
+        snprintf(text, 160, "%s (byte %zu of %zu)", object->name, (size_t)(address - object->data),
+                 object->bytes);
     else if (block)
         snprintf(text, 160, "device memory (byte %zu of a block of %zu)",
                  block->bytes - hb_arena_rest(checker->arena, block, address), block->bytes);
@@ -185,11 +186,11 @@ static void race(const struct look *look, const struct access *other, bool other
 {
     char here[HB_PLACE_TEXT], there[HB_PLACE_TEXT], where[160], thread[96];
     bool same_block = other->when >= look->checker->block_began;
-    hb_emulated_give_up("race: %s %s at %s; %s%s %s it at %s and no barrier stands between", verb(look->writes),
-                        where_text(look->checker, look->address, where), hb_place_text(look->from, here),
-                        hb_emulated_thread_text(other->thread & ~ATOMIC, thread),
-                        same_block ? "" : " of another block", verb(other_writes),
-                        hb_place_text(anchor + other->from, there));
+    hb_emulated_give_up(
+        "race: %s %s at %s; %s%s %s it at %s and no barrier stands between", verb(look->writes),
+        where_text(look->checker, look->address, where), hb_place_text(look->from, here),
+        hb_emulated_thread_text(other->thread & ~ATOMIC, thread), same_block ? "" : " of another block",
+        verb(other_writes), hb_place_text(anchor + other->from, there));
 }
 
 static void meet(const struct look *look, const struct access *other, bool other_writes)
@@ -221,7 +222,8 @@ static void look_at_cell(const struct look *look, struct cell *cell, bool shared
     meet(look, &cell->write, true);
     if (!look->writes) {
         /* Kept: the first since the barrier, or one of an earlier block; and the last. */
-        bool other_block = cell->early_read.when >= checker->launch_began && cell->early_read.when < checker->block_began;
+        bool other_block =
+            cell->early_read.when >= checker->launch_began && cell->early_read.when < checker->block_began;
         if (!other_block && cell->early_read.when != look->now.when)
             cell->early_read = look->now;
         cell->late_read = look->now;
@@ -235,7 +237,8 @@ static void look_at_cell(const struct look *look, struct cell *cell, bool shared
 
 static bool in_range(const struct range *range, const char *address, size_t bytes)
 {
-    return (size_t)(address - range->begin) < range->bytes && range->bytes - (size_t)(address - range->begin) >= bytes;
+    return (size_t)(address - range->begin) < range->bytes &&
+           range->bytes - (size_t)(address - range->begin) >= bytes;
 }
 
 static bool in_device_block(struct hb_checker *checker, const char *address, size_t bytes)
@@ -248,7 +251,8 @@ static bool in_device_block(struct hb_checker *checker, const char *address, siz
         return false;
     struct range *range = &checker->known[checker->oldest];
     checker->oldest = (checker->oldest + 1) % KNOWN;
-    *range = (struct range){address + hb_arena_rest(checker->arena, block, address) - block->bytes, block->bytes};
+    *range =
+        (struct range){address + hb_arena_rest(checker->arena, block, address) - block->bytes, block->bytes};
     return in_range(range, address, bytes);
 }
 
@@ -268,7 +272,8 @@ static void out_of_range(const struct look *look, bool shared)
                             verb(look->writes), look->bytes, hb_place_text(look->from, here),
                             (size_t)(look->address - object->data), object->name, object->bytes);
     hb_emulated_give_up("out of range: %s %zu bytes of %s at %s where no tensor lies", verb(look->writes),
-                        look->bytes, shared ? "shared memory" : "device memory", hb_place_text(look->from, here));
+                        look->bytes, shared ? "shared memory" : "device memory",
+                        hb_place_text(look->from, here));
 }
 
 void hb_checker_access(struct hb_checker *checker, const void *address, size_t bytes, bool writes,
@@ -277,8 +282,9 @@ void hb_checker_access(struct hb_checker *checker, const void *address, size_t b
     if (!anchor)
         anchor = from;
     struct look look = {checker, address, bytes, writes, from, {0}};
-    look.now = (struct access){checker->now, (int32_t)((const char *)from - anchor), checker->warp_now[thread / 32],
-                               (uint16_t)(thread | (checker->atomic ? ATOMIC : 0))};
+    look.now =
+        (struct access){checker->now, (int32_t)((const char *)from - anchor), checker->warp_now[thread / 32],
+                        (uint16_t)(thread | (checker->atomic ? ATOMIC : 0))};
     bool shared = hb_shared_holds(address);
     if (shared ? !in_shared_object(address, bytes) : !in_device_block(checker, address, bytes))
         out_of_range(&look, shared);
@@ -292,6 +298,6 @@ void hb_checker_access(struct hb_checker *checker, const void *address, size_t b
 void hb_checker_foreign(const void *address, size_t bytes, bool writes, const void *from)
 {
     char here[HB_PLACE_TEXT];
-    hb_emulated_give_up("out of range: %s %zu bytes at %p, which is the host's, at %s", verb(writes), bytes, address,
-                        hb_place_text(from, here));
+    hb_emulated_give_up("out of range: %s %zu bytes at %p, which is the host's, at %s", verb(writes), bytes,
+                        address, hb_place_text(from, here));
 }

@@ -96,7 +96,8 @@ hb_status hb_device_guarded(const struct hb_emulated_launch *launch)
     for (int i = 0; i < launch->pointers; i++) {
         const struct hb_arena_block *block = hb_arena_find(arena, launch->pointer[i]);
         if (block && !hb_arena_guarded(arena, block))
-            return HB_FAIL(HB_EINTERNAL, HB_EMULATED "%s wrote outside the memory of its pointer number %d (%zu bytes)",
+            return HB_FAIL(HB_EINTERNAL,
+                           HB_EMULATED "%s wrote outside the memory of its pointer number %d (%zu bytes)",
                            launch->name, i + 1, block->bytes);
     }
     return HB_OK;
@@ -114,12 +115,14 @@ void hb_device_written(const struct hb_emulated_launch *launch)
 
 /* --- memory --- */
 
-hb_status hb_emulator_alloc(struct hb_emulator *emulator, enum hb_memory_category category, size_t bytes, void **out)
+hb_status hb_emulator_alloc(struct hb_emulator *emulator, enum hb_memory_category category, size_t bytes,
+                            void **out)
 {
     if (emulator->limit && (bytes > emulator->limit || emulator->in_use > emulator->limit - bytes))
         return HB_FAIL(HB_EMEMORY,
-                       HB_EMULATED "out of device memory: %zu bytes wanted for %s, %zu of %zu are in use; use a "
-                                   "smaller model or microbatch",
+                       HB_EMULATED
+                       "out of device memory: %zu bytes wanted for %s, %zu of %zu are in use; use a "
+                       "smaller model or microbatch",
                        bytes, hb_memory_category_name(category), emulator->in_use, emulator->limit);
     HB_TRY(hb_arena_open(&emulator->arena));
     hb_status status = hb_arena_alloc(&emulator->arena, category, bytes, out);
@@ -147,7 +150,8 @@ hb_status hb_emulator_free(struct hb_emulator *emulator, void *memory)
     hb_checker_fresh(emulator->checker, memory, bytes);
     hb_arena_free(arena, block);
     HB_TRY(hb_arena_close(arena));
-    return guarded ? HB_OK : HB_FAIL(HB_EINTERNAL, HB_EMULATED "somebody wrote outside a block of %zu bytes", bytes);
+    return guarded ? HB_OK
+                   : HB_FAIL(HB_EINTERNAL, HB_EMULATED "somebody wrote outside a block of %zu bytes", bytes);
 }
 
 static hb_status check_range(struct hb_emulator *emulator, const char *call, const void *memory, size_t bytes)
@@ -157,7 +161,8 @@ static hb_status check_range(struct hb_emulator *emulator, const char *call, con
         return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: host memory where device memory belongs", call);
     const struct hb_arena_block *block = hb_arena_find(arena, memory);
     if (!block || !block->live || hb_arena_rest(arena, block, memory) < bytes)
-        return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: %zu bytes that do not lie in one block of device memory", call,
+        return HB_FAIL(HB_EARGUMENT,
+                       HB_EMULATED "%s: %zu bytes that do not lie in one block of device memory", call,
                        bytes);
     return HB_OK;
 }

@@ -62,12 +62,15 @@ struct hb_emulator_counts hb_emulator_counts(const struct hb_emulator *emulator)
 
 /* Memory. Fresh and freed memory is NaN bytes; a write outside of a block is found
  * after the launch. HB_EMEMORY names category and bytes. */
-HB_MUST_USE hb_status hb_emulator_alloc(struct hb_emulator *emulator, enum hb_memory_category category, size_t bytes,
-                                        void **out);
+HB_MUST_USE hb_status hb_emulator_alloc(struct hb_emulator *emulator, enum hb_memory_category category,
+                                        size_t bytes, void **out);
 HB_MUST_USE hb_status hb_emulator_free(struct hb_emulator *emulator, void *memory);
-HB_MUST_USE hb_status hb_emulator_copy_in(struct hb_emulator *emulator, void *to, const void *host, size_t bytes);
-HB_MUST_USE hb_status hb_emulator_copy_out(struct hb_emulator *emulator, void *host, const void *from, size_t bytes);
-HB_MUST_USE hb_status hb_emulator_copy(struct hb_emulator *emulator, void *to, const void *from, size_t bytes);
+HB_MUST_USE hb_status hb_emulator_copy_in(struct hb_emulator *emulator, void *to, const void *host,
+                                          size_t bytes);
+HB_MUST_USE hb_status hb_emulator_copy_out(struct hb_emulator *emulator, void *host, const void *from,
+                                           size_t bytes);
+HB_MUST_USE hb_status hb_emulator_copy(struct hb_emulator *emulator, void *to, const void *from,
+                                       size_t bytes);
 HB_MUST_USE hb_status hb_emulator_zero(struct hb_emulator *emulator, void *memory, size_t bytes);
 HB_MUST_USE hb_status hb_emulator_wait(struct hb_emulator *emulator);
 

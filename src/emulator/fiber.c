@@ -15,6 +15,7 @@
 #endif
 
 #ifdef ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 enum { STACK_BYTES = 256 << 10 }; /* its frames are larger */
 #else
@@ -146,6 +147,9 @@ void hb_fiber_prepare(struct hb_fiber *fiber, void (*entry)(void))
 {
     fiber->entry = entry;
     fiber->fake_stack = NULL;
+#ifdef ADDRESS_SANITIZER
+    __asan_unpoison_memory_region(fiber->stack, fiber->stack_bytes); /* of frames that were given up */
+#endif
 #ifdef HB_FIBER_ASSEMBLY
     fiber->stack_pointer = first_frame(fiber->stack + fiber->stack_bytes);
 #else

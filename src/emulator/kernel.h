@@ -236,7 +236,8 @@ template <typename T> static inline void hb_emulated_look(struct hb_emulated_lau
 {
 }
 
-template <typename T> static inline void hb_emulated_look(struct hb_emulated_launch *launch, T *const &pointer)
+template <typename T>
+static inline void hb_emulated_look(struct hb_emulated_launch *launch, T *const &pointer)
 {
     hb_emulated_note(launch, pointer);
 }

@@ -53,7 +53,8 @@ char *hb_place_text(const void *address, char text[HB_PLACE_TEXT])
     const char *file = info.dli_fname;
     if (ask(file, offset, line, sizeof line)) {
         const char *slash = strrchr(line, '/');
-        snprintf(text, HB_PLACE_TEXT, "%.*s", (int)strcspn(slash ? slash + 1 : line, " "), slash ? slash + 1 : line);
+        snprintf(text, HB_PLACE_TEXT, "%.*s", (int)strcspn(slash ? slash + 1 : line, " "),
+                 slash ? slash + 1 : line);
     } else {
         const char *slash = strrchr(file, '/');
         snprintf(text, HB_PLACE_TEXT, "%.100s+%s", slash ? slash + 1 : file, offset);

@@ -72,7 +72,8 @@ void hb_emulated_give_up(const char *format, ...)
     va_end(args);
     machine.inside = false;
     machine.status = HB_FAIL(HB_EINTERNAL, HB_EMULATED "%s, block (%u,%u,%u), %s: %s", machine.launch->name,
-                             hb_emulated_block.x, hb_emulated_block.y, hb_emulated_block.z, hb_emulated_thread_text(machine.current, thread), what);
+                             hb_emulated_block.x, hb_emulated_block.y, hb_emulated_block.z,
+                             hb_emulated_thread_text(machine.current, thread), what);
     hb_fiber_switch(machine.threads[machine.current].fiber, &machine.host);
     __builtin_unreachable(); /* nobody comes back */
 }
@@ -112,12 +113,12 @@ static void describe_deadlock(void)
     if (block >= 0 && warp >= 0) {
         const struct thread *v = &machine.threads[block];
         hb_emulated_give_up("deadlock: %s waits for its block at %s:%d and %s for its warp at %s:%d",
-                            hb_emulated_thread_text(block, a), hb_emulated_file(v->file), v->line, hb_emulated_thread_text(warp, b),
-                            hb_emulated_file(w->file), w->line);
+                            hb_emulated_thread_text(block, a), hb_emulated_file(v->file), v->line,
+                            hb_emulated_thread_text(warp, b), hb_emulated_file(w->file), w->line);
     }
-    hb_emulated_give_up("%d of %d threads have left the kernel, but %s waits for its %s at %s:%d", machine.done,
-                        machine.count, hb_emulated_thread_text(warp < 0 ? block : warp, a), warp < 0 ? "block" : "warp",
-                        hb_emulated_file(w->file), w->line);
+    hb_emulated_give_up("%d of %d threads have left the kernel, but %s waits for its %s at %s:%d",
+                        machine.done, machine.count, hb_emulated_thread_text(warp < 0 ? block : warp, a),
+                        warp < 0 ? "block" : "warp", hb_emulated_file(w->file), w->line);
 }
 
 static void begin_thread(void);
@@ -181,8 +182,8 @@ static void stop_at(enum thread_state state, const char *file, int line, int fir
     self->line = line;
     if (first != machine.current && (other->line != line || strcmp(other->file, file) != 0))
         hb_emulated_give_up("meets its %s at %s:%d, but %s at %s:%d", state == AT_WARP ? "warp" : "block",
-                            hb_emulated_file(file), line, hb_emulated_thread_text(first, a), hb_emulated_file(other->file),
-                            other->line);
+                            hb_emulated_file(file), line, hb_emulated_thread_text(first, a),
+                            hb_emulated_file(other->file), other->line);
     self->state = state;
 }
 
@@ -210,8 +211,8 @@ static struct warp *meet(unsigned mask, uint64_t value, bool orders, const char 
     int number = machine.current / LANES;
     struct warp *warp = &machine.warps[number];
     if (mask != 0xffffffffu)
-        hb_emulated_give_up("warp operation with mask %08x at %s:%d: only whole warps are in the dialect", mask,
-                            hb_emulated_file(file), line);
+        hb_emulated_give_up("warp operation with mask %08x at %s:%d: only whole warps are in the dialect",
+                            mask, hb_emulated_file(file), line);
     if (warp->arrived++ == 0)
         warp->first = machine.current;
     machine.threads[machine.current].value = value;
@@ -346,7 +347,8 @@ static hb_status run_blocks(uint64_t schedule)
     uint64_t blocks = (uint64_t)g->x * g->y * g->z;
     for (uint64_t i = 0; i < blocks; i++) {
         uint64_t b = schedule >= 2 && schedule % 2 ? blocks - 1 - i : i;
-        hb_emulated_block = (struct hb_index3){(unsigned)(b % g->x), (unsigned)(b / g->x % g->y), (unsigned)(b / g->x / g->y)};
+        hb_emulated_block = (struct hb_index3){(unsigned)(b % g->x), (unsigned)(b / g->x % g->y),
+                                               (unsigned)(b / g->x / g->y)};
         HB_TRY(run_block());
     }
     return HB_OK;
@@ -374,17 +376,20 @@ static hb_status check(const struct hb_emulated_launch *launch)
     const struct hb_index3 *g = &launch->grid, *b = &launch->block;
     uint64_t threads = (uint64_t)b->x * b->y * b->z;
     if (threads == 0 || threads > HB_EMULATED_BLOCK || threads % LANES != 0 || b->z > 64)
-        return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: a block of (%u,%u,%u) threads; it has 32 to 1024, whole warps",
+        return HB_FAIL(HB_EARGUMENT,
+                       HB_EMULATED "%s: a block of (%u,%u,%u) threads; it has 32 to 1024, whole warps",
                        launch->name, b->x, b->y, b->z);
     if (g->x > 0x7fffffffu || g->y > 65535 || g->z > 65535)
-        return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: a grid of (%u,%u,%u) blocks; at most (2147483647,65535,65535)",
+        return HB_FAIL(HB_EARGUMENT,
+                       HB_EMULATED "%s: a grid of (%u,%u,%u) blocks; at most (2147483647,65535,65535)",
                        launch->name, g->x, g->y, g->z);
     if (launch->shared > HB_EMULATED_SHARED_BYTES)
-        return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: %zu dynamic bytes of shared memory; there are %d", launch->name,
-                       launch->shared, HB_EMULATED_SHARED_BYTES);
+        return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: %zu dynamic bytes of shared memory; there are %d",
+                       launch->name, launch->shared, HB_EMULATED_SHARED_BYTES);
     for (int i = 0; i < launch->pointers; i++)
         if (!hb_device_holds(launch->emulator, launch->pointer[i]))
-            return HB_FAIL(HB_EARGUMENT, HB_EMULATED "%s: its pointer number %d is host memory; copy it in first",
+            return HB_FAIL(HB_EARGUMENT,
+                           HB_EMULATED "%s: its pointer number %d is host memory; copy it in first",
                            launch->name, i + 1);
     return HB_OK;
 }

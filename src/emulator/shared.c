@@ -15,7 +15,8 @@ static struct {
     _Alignas(256) char pool[POOL];
 } shared;
 
-static struct hb_shared_object *add(const void *place, const char *name, size_t bytes, const char *file, int line)
+static struct hb_shared_object *add(const void *place, const char *name, size_t bytes, const char *file,
+                                    int line)
 {
     struct hb_shared_object *object = &shared.object[shared.count++];
     *object = (struct hb_shared_object){place, name, file, line, shared.pool + shared.used, bytes};
@@ -44,10 +45,11 @@ void *hb_emulated_shared(const void *place, const char *name, size_t bytes, cons
             return shared.object[i].data;
     shared.static_bytes += bytes;
     if (shared.count == OBJECTS)
-        hb_emulated_give_up("more than %d SHARED objects at %s:%d", OBJECTS - 1, hb_emulated_file(file), line);
+        hb_emulated_give_up("more than %d SHARED objects at %s:%d", OBJECTS - 1, hb_emulated_file(file),
+                            line);
     if (shared.static_bytes > HB_EMULATED_STATIC)
-        hb_emulated_give_up("SHARED %s at %s:%d makes %zu bytes; a block has %d", name, hb_emulated_file(file), line,
-                            shared.static_bytes, HB_EMULATED_STATIC);
+        hb_emulated_give_up("SHARED %s at %s:%d makes %zu bytes; a block has %d", name,
+                            hb_emulated_file(file), line, shared.static_bytes, HB_EMULATED_STATIC);
     if (shared.static_bytes + shared.object[0].bytes > HB_EMULATED_SHARED_BYTES)
         hb_emulated_give_up("SHARED %s at %s:%d makes %zu bytes with the dynamic ones; a block has %d", name,
                             hb_emulated_file(file), line, shared.static_bytes + shared.object[0].bytes,

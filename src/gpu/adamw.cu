@@ -3,6 +3,7 @@
 
 extern "C" {
 #include "core/philox_cipher.h"
+#include "ops/adamw.h"
 }
 
 enum { THREADS = 256 };
@@ -38,8 +39,9 @@ static __device__ inline float update(const struct adamw &a, int64_t g, int64_t 
     store(a.v, at, v);
     if (a.names) {
         uint32_t random = random_word(a.key, (uint64_t)a.names[g], (uint64_t)(a.first + i));
-        static_cast<uint16_t *>(a.param.data)[at] =
-            a.param.dtype == HB_BF16 ? hb_bf16_of_f32_random(param, random) : hb_f16_of_f32_random(param, random);
+        static_cast<uint16_t *>(a.param.data)[at] = a.param.dtype == HB_BF16
+                                                        ? hb_bf16_of_f32_random(param, random)
+                                                        : hb_f16_of_f32_random(param, random);
     } else {
         store(a.param, at, param);
     }
@@ -70,14 +72,27 @@ static __global__ void update_chunks(struct adamw a, const float *coef, const in
         hash[blockIdx.x] = (int64_t)h;
 }
 
-hb_status HB_GPU(adamw)(struct hb_context *context, const struct hb_adamw_args *args)
+extern "C" hb_status HB_GPU(adamw)(struct hb_context *context, const struct hb_adamw_args *args)
 {
     int64_t G = args->groups, each = hb_tensor_count(&args->param) / G;
     int64_t chunks = (each + HB_CHUNK - 1) / HB_CHUNK;
-    struct adamw a = {array_of(&args->param), array_of(&args->grad), array_of(&args->m), array_of(&args->v),
-                      array_of(&args->stored), args->inv_scale, args->keep, args->beta1, args->one_minus_beta1,
-                      args->beta2, args->one_minus_beta2, args->step_size, args->root2, args->eps,
-                      i64_of(&args->names), args->key, args->first};
+    struct adamw a = {array_of(&args->param),
+                      array_of(&args->grad),
+                      array_of(&args->m),
+                      array_of(&args->v),
+                      array_of(&args->stored),
+                      args->inv_scale,
+                      args->keep,
+                      args->beta1,
+                      args->one_minus_beta1,
+                      args->beta2,
+                      args->one_minus_beta2,
+                      args->step_size,
+                      args->root2,
+                      args->eps,
+                      i64_of(&args->names),
+                      args->key,
+                      args->first};
     return launch("adamw", update_chunks, (unsigned)(G * chunks), THREADS, 0, gpu_stream_of(context), a,
                   f32_of(&args->coef), i32_of(&args->found), each, chunks, i64_of(&args->chunk_hash));
 }

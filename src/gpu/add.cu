@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/add.h"
+}
+
 static __global__ void add_floats(struct array a, struct array b, struct array out, int64_t n)
 {
     for (int64_t i = first_element(); i < n; i += element_stride())
@@ -12,12 +16,12 @@ static __global__ void add_integers(const int64_t *a, const int64_t *b, int64_t 
         out[i] = a[i] + b[i];
 }
 
-hb_status HB_GPU(add)(struct hb_context *context, const struct hb_add_args *args)
+extern "C" hb_status HB_GPU(add)(struct hb_context *context, const struct hb_add_args *args)
 {
     int64_t n = hb_tensor_count(&args->out);
     if (args->out.dtype == HB_I64)
-        return launch("add", add_integers, blocks_for(n, 256), 256, 0, gpu_stream_of(context), i64_of(&args->a),
-                      i64_of(&args->b), i64_of(&args->out), n);
+        return launch("add", add_integers, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
+                      i64_of(&args->a), i64_of(&args->b), i64_of(&args->out), n);
     return launch("add", add_floats, blocks_for(n, 256), 256, 0, gpu_stream_of(context), array_of(&args->a),
                   array_of(&args->b), array_of(&args->out), n);
 }

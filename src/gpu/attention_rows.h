@@ -6,6 +6,10 @@
 #include "gpu/gpu.h"
 #include "gpu/piece.h"
 
+extern "C" {
+#include "ops/attention.h"
+}
+
 enum { TILE = 64 };
 enum { SLOTS, KEYS }; /* the two parts that a query sees */
 
@@ -36,7 +40,8 @@ struct mask {
 static __device__ inline bool sees(const struct mask &m, int query, int key)
 {
     int apart = query > key ? query - key : key - query;
-    return m.everything || ((m.bidirectional || key <= query) && (m.window == 0 || apart < m.window || key < m.sinks));
+    return m.everything ||
+           ((m.bidirectional || key <= query) && (m.window == 0 || apart < m.window || key < m.sinks));
 }
 
 /* Queries q .. q_last against keys k .. k_last: does any see one; do all see all? */

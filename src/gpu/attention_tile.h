@@ -1,8 +1,8 @@
 /* The two products of a tile, for all kernels of attention: rows with rows
- * (scores, dP) and weights with rows (O, dQ, dK, dV), operands in shared memory. A block of 256 threads works on 64 rows; thread (y, x) of 16 x 16 has
- * rows 4 y .. 4 y + 3. Of 64 scores of a row it has columns x, x + 16, x + 32,
- * x + 48: so what a row needs from other threads (its maximum, its sum) comes
- * from the 16 lanes of half a warp. */
+ * (scores, dP) and weights with rows (O, dQ, dK, dV), operands in shared memory. A block
+ * of 256 threads works on 64 rows; thread (y, x) of 16 x 16 has rows 4 y .. 4 y + 3.
+ * Of 64 scores of a row it has columns x, x + 16, x + 32, x + 48: so what a row
+ * needs from other threads (its maximum, its sum) comes from 16 lanes. */
 #ifndef HB_GPU_ATTENTION_TILE_H
 #define HB_GPU_ATTENTION_TILE_H
 
@@ -68,7 +68,8 @@ struct own_columns : own_scores {
 /* 64 positions from `first`, widths d0 .. d0 + 31, to[width][position]; SPREAD as
  * the columns of scores. What does not exist is +0, and in no sum that is stored. */
 template <bool SPREAD>
-static __device__ inline void stage_widths(float (*to)[STRIDE], const struct rows &r, int first, int d0, int D)
+static __device__ inline void stage_widths(float (*to)[STRIDE], const struct rows &r, int first, int d0,
+                                           int D)
 {
     enum { EACH = TILE * PIECE / ATTENTION_THREADS, APART = ATTENTION_THREADS / PIECE };
     int d = (int)threadIdx.x % PIECE, row = (int)threadIdx.x / PIECE;
@@ -83,7 +84,8 @@ static __device__ inline void stage_widths(float (*to)[STRIDE], const struct row
 
 /* 32 positions from `first`, WIDTH columns from `column0`, to[position][column]. */
 template <int WIDTH>
-static __device__ inline void stage_rows(float (*to)[WIDTH + 4], const struct rows &r, int first, int column0, int D)
+static __device__ inline void stage_rows(float (*to)[WIDTH + 4], const struct rows &r, int first, int column0,
+                                         int D)
 {
     enum { EACH = PIECE * WIDTH / ATTENTION_THREADS, APART = ATTENTION_THREADS / WIDTH };
     int d = (int)threadIdx.x % WIDTH, row = (int)threadIdx.x / WIDTH;
@@ -92,45 +94,6 @@ static __device__ inline void stage_rows(float (*to)[WIDTH + 4], const struct ro
     UNROLL
     for (int e = 0; e < EACH; e++)
         to[row + e * APART][d] = x[e];
-}
-
-/* Rule 1: products of 64 rows of `a` with 64 rows of `b`. Begins and ends with
- * `staged` in use. */
-static __device__ inline void row_products(float (&out)[HEIGHT][SCORES], float *staged, const struct rows &a,
-                                           int a_first, const struct rows &b, int b_first, int D)
-{
-    float(*as)[STRIDE] = reinterpret_cast<float(*)[STRIDE]>(staged), (*bs)[STRIDE] = as + PIECE;
-    own_scores own;
-    float chain[HEIGHT][SCORES];
-    UNROLL
-    for (int i = 0; i < HEIGHT; i++)
-        UNROLL
-        for (int j = 0; j < SCORES; j++) {
-            chain[i][j] = 0.0f;
-            out[i][j] = -0.0f; /* -0 + x is x: the first chain starts the sum */
-        }
-    for (int d0 = 0; d0 < D; d0 += PIECE) {
-        __syncthreads();
-        stage_widths<false>(as, a, a_first, d0, D);
-        stage_widths<true>(bs, b, b_first, d0, D);
-        __syncthreads();
-        if (d0 + PIECE <= D) {
-            UNROLL
-            for (int d = 0; d < PIECE; d++)
-                multiply_step(chain, as[d], bs[d], own);
-        } else {
-            for (int d = 0; d < D - d0; d++)
-                multiply_step(chain, as[d], bs[d], own);
-        }
-        if ((d0 + PIECE) % CHAIN == 0 || d0 + PIECE >= D)
-            UNROLL
-            for (int i = 0; i < HEIGHT; i++)
-                UNROLL
-                for (int j = 0; j < SCORES; j++) {
-                    out[i][j] = out[i][j] + chain[i][j];
-                    chain[i][j] = 0.0f;
-                }
-    }
 }
 
 /* Puts a tile of scores down as the left operand of weighted_rows: step by step. */
@@ -144,44 +107,87 @@ static __device__ inline void put_weights(float (*weights)[STRIDE], const float 
             weights[own.x + 16 * j][own.row(i)] = p[i][j];
 }
 
-/* Chains from +0 over the rows of `b` from `first` (at most 64): weights[step][row]
- * times columns column0 .. of b. Pairs for which !pair(row, step) are in no chain;
- * `whole`: there are none. */
-template <int WIDTH, typename P>
-static __device__ inline void weighted_rows(float (&out)[HEIGHT][WIDTH / 16], float *staged,
-                                            const float (*weights)[STRIDE], const struct rows &b, int first,
-                                            int column0, int D, bool whole, P pair)
-{
-    float(*bs)[WIDTH + 4] = reinterpret_cast<float(*)[WIDTH + 4]>(staged);
-    own_columns own;
-    UNROLL
-    for (int i = 0; i < HEIGHT; i++)
+/* The products in canonical order. */
+struct exact {
+    /* Rule 1: products of 64 rows of `a` with 64 rows of `b`. Begins and ends with
+     * `staged` in use. */
+    static __device__ inline void row_products(float (&out)[HEIGHT][SCORES], float *staged, float (*)[STRIDE],
+                                               const struct rows &a, int a_first, const struct rows &b,
+                                               int b_first, int D)
+    {
+        float(*as)[STRIDE] = reinterpret_cast<float(*)[STRIDE]>(staged), (*bs)[STRIDE] = as + PIECE;
+        own_scores own;
+        float chain[HEIGHT][SCORES];
         UNROLL
-        for (int j = 0; j < WIDTH / 16; j++)
-            out[i][j] = 0.0f;
-    int steps = smaller(TILE, b.count - first);
-    for (int s0 = 0; s0 < steps; s0 += PIECE) {
-        __syncthreads();
-        stage_rows<WIDTH>(bs, b, first + s0, column0, D);
-        __syncthreads();
-        int end = smaller(PIECE, steps - s0);
-        if (whole && end == PIECE) {
+        for (int i = 0; i < HEIGHT; i++)
             UNROLL
-            for (int s = 0; s < PIECE; s++)
-                multiply_step(out, weights[s0 + s], bs[s], own);
-        } else {
-            for (int s = 0; s < end; s++)
+            for (int j = 0; j < SCORES; j++) {
+                chain[i][j] = 0.0f;
+                out[i][j] = -0.0f; /* -0 + x is x: the first chain starts the sum */
+            }
+        for (int d0 = 0; d0 < D; d0 += PIECE) {
+            __syncthreads();
+            stage_widths<false>(as, a, a_first, d0, D);
+            stage_widths<true>(bs, b, b_first, d0, D);
+            __syncthreads();
+            if (d0 + PIECE <= D) {
+                UNROLL
+                for (int d = 0; d < PIECE; d++)
+                    multiply_step(chain, as[d], bs[d], own);
+            } else {
+                for (int d = 0; d < D - d0; d++)
+                    multiply_step(chain, as[d], bs[d], own);
+            }
+            if ((d0 + PIECE) % CHAIN == 0 || d0 + PIECE >= D)
                 UNROLL
                 for (int i = 0; i < HEIGHT; i++)
-                    if (whole || pair(own.row(i), s0 + s)) {
-                        float weight = weights[s0 + s][own.row(i)];
-                        UNROLL
-                        for (int j = 0; j < WIDTH / 16; j++)
-                            out[i][j] = fmaf(weight, bs[s][own.column(j)], out[i][j]);
+                    UNROLL
+                    for (int j = 0; j < SCORES; j++) {
+                        out[i][j] = out[i][j] + chain[i][j];
+                        chain[i][j] = 0.0f;
                     }
         }
     }
-}
+
+    /* Chains from +0 over the rows of `b` from `first` (at most 64): weights[step][row]
+     * times columns column0 .. of b. Pairs for which !pair(row, step) are in no chain;
+     * `whole`: there are none. */
+    template <int WIDTH, typename P>
+    static __device__ inline void weighted_rows(float (&out)[HEIGHT][WIDTH / 16], float *staged,
+                                                const float (*weights)[STRIDE], const struct rows &b,
+                                                int first, int column0, int D, bool whole, P pair)
+    {
+        float(*bs)[WIDTH + 4] = reinterpret_cast<float(*)[WIDTH + 4]>(staged);
+        own_columns own;
+        UNROLL
+        for (int i = 0; i < HEIGHT; i++)
+            UNROLL
+            for (int j = 0; j < WIDTH / 16; j++)
+                out[i][j] = 0.0f;
+        int steps = smaller(TILE, b.count - first);
+        for (int s0 = 0; s0 < steps; s0 += PIECE) {
+            __syncthreads();
+            stage_rows<WIDTH>(bs, b, first + s0, column0, D);
+            __syncthreads();
+            int end = smaller(PIECE, steps - s0);
+            if (whole && end == PIECE) {
+                UNROLL
+                for (int s = 0; s < PIECE; s++)
+                    multiply_step(out, weights[s0 + s], bs[s], own);
+            } else {
+                for (int s = 0; s < end; s++)
+                    UNROLL
+                    for (int i = 0; i < HEIGHT; i++)
+                        if (whole || pair(own.row(i), s0 + s)) {
+                            float weight = weights[s0 + s][own.row(i)];
+                            UNROLL
+                            for (int j = 0; j < WIDTH / 16; j++)
+                                out[i][j] = fmaf(weight, bs[s][own.column(j)], out[i][j]);
+                        }
+            }
+        }
+    }
+};
 
 /* -inf - (-inf) would be NaN: a row that has seen nothing but -inf keeps p = 0. */
 static __device__ inline float shift(float maximum)

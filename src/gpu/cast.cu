@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/cast.h"
+}
+
 /* Every storage type widens to fp64 exactly. */
 static __device__ inline double widened(struct array x, int64_t i)
 {
@@ -17,7 +21,7 @@ static __global__ void cast(struct array x, struct array out, int64_t n)
     }
 }
 
-hb_status HB_GPU(cast)(struct hb_context *context, const struct hb_cast_args *args)
+extern "C" hb_status HB_GPU(cast)(struct hb_context *context, const struct hb_cast_args *args)
 {
     int64_t n = hb_tensor_count(&args->x);
     return launch("cast", cast, blocks_for(n, 256), 256, 0, gpu_stream_of(context), array_of(&args->x),

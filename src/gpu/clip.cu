@@ -1,10 +1,14 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/clip.h"
+}
+
 enum { THREADS = 256 };
 
 /* The sum is a chain: all threads bring the numbers, one adds. */
-static __global__ void clip(const double *squares, const int32_t *order, int64_t n, float max_norm, double *norm_out,
-                            struct array coef_out)
+static __global__ void clip(const double *squares, const int32_t *order, int64_t n, float max_norm,
+                            double *norm_out, struct array coef_out)
 {
     SHARED(double, part, [THREADS]);
     double sum = 0;
@@ -29,8 +33,9 @@ static __global__ void clip(const double *squares, const int32_t *order, int64_t
     store(coef_out, 0, (float)coef);
 }
 
-hb_status HB_GPU(clip)(struct hb_context *context, const struct hb_clip_args *args)
+extern "C" hb_status HB_GPU(clip)(struct hb_context *context, const struct hb_clip_args *args)
 {
-    return launch("clip", clip, 1, THREADS, 0, gpu_stream_of(context), f64_of(&args->squares), i32_of(&args->order),
-                  args->squares.shape[0], args->max_norm, f64_of(&args->norm), array_of(&args->coef));
+    return launch("clip", clip, 1, THREADS, 0, gpu_stream_of(context), f64_of(&args->squares),
+                  i32_of(&args->order), args->squares.shape[0], args->max_norm, f64_of(&args->norm),
+                  array_of(&args->coef));
 }

@@ -26,7 +26,8 @@ static inline dim3 chunk_grid(int64_t rows, int64_t D)
 }
 
 /* sums.chunk(begin, end, i): the sum of rows [begin, end) of column i. */
-template <typename S> static __device__ inline void sum_chunks(const S &sums, int64_t rows, int64_t D, float *chunks)
+template <typename S>
+static __device__ inline void sum_chunks(const S &sums, int64_t rows, int64_t D, float *chunks)
 {
     int64_t i = (int64_t)blockIdx.y * COLUMNS + threadIdx.x, begin = (int64_t)blockIdx.x * CHUNK_ROWS;
     int64_t end = smaller(begin + CHUNK_ROWS, rows);

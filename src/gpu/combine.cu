@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/combine.h"
+}
+
 /* A block a token, its threads over the columns; slots ascending. */
 static __global__ void forward(struct array rows, const int32_t *row_of, struct array weight, struct array y,
                                int64_t K, int64_t C)
@@ -16,8 +20,9 @@ static __global__ void forward(struct array rows, const int32_t *row_of, struct 
 /* A warp a (token, slot); drows may be rows: a lane reads an element before it writes it. */
 enum { WARPS = 4 };
 
-static __global__ void backward(struct array rows, const int32_t *row_of, struct array weight, struct array dy,
-                                struct array drows, struct array dweight, int64_t pairs, int64_t K, int64_t C)
+static __global__ void backward(struct array rows, const int32_t *row_of, struct array weight,
+                                struct array dy, struct array drows, struct array dweight, int64_t pairs,
+                                int64_t K, int64_t C)
 {
     int64_t pair = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, end = pair < pairs ? C : 0;
     int lane = (int)(threadIdx.x % 32);
@@ -33,18 +38,22 @@ static __global__ void backward(struct array rows, const int32_t *row_of, struct
         store(dweight, pair, sum);
 }
 
-hb_status HB_GPU(combine_forward)(struct hb_context *context, const struct hb_combine_forward_args *args)
+extern "C" hb_status HB_GPU(combine_forward)(struct hb_context *context,
+                                             const struct hb_combine_forward_args *args)
 {
     int64_t n = args->row_of.shape[0], K = args->row_of.shape[1], C = args->y.shape[1];
     int threads = C < 256 ? (int)((C + 31) / 32 * 32) : 256;
-    return launch("combine_forward", forward, (unsigned)n, threads, 0, gpu_stream_of(context), array_of(&args->rows),
-                  i32_of(&args->row_of), array_of(&args->weight), array_of(&args->y), K, C);
+    return launch("combine_forward", forward, (unsigned)n, threads, 0, gpu_stream_of(context),
+                  array_of(&args->rows), i32_of(&args->row_of), array_of(&args->weight), array_of(&args->y),
+                  K, C);
 }
 
-hb_status HB_GPU(combine_backward)(struct hb_context *context, const struct hb_combine_backward_args *args)
+extern "C" hb_status HB_GPU(combine_backward)(struct hb_context *context,
+                                              const struct hb_combine_backward_args *args)
 {
     int64_t n = args->row_of.shape[0], K = args->row_of.shape[1], C = args->dy.shape[1];
-    return launch("combine_backward", backward, blocks_for(n * K, WARPS), 32 * WARPS, 0, gpu_stream_of(context),
-                  array_of(&args->rows), i32_of(&args->row_of), array_of(&args->weight), array_of(&args->dy),
-                  array_of(&args->drows), array_of(&args->dweight), n * K, K, C);
+    return launch("combine_backward", backward, blocks_for(n * K, WARPS), 32 * WARPS, 0,
+                  gpu_stream_of(context), array_of(&args->rows), i32_of(&args->row_of),
+                  array_of(&args->weight), array_of(&args->dy), array_of(&args->drows),
+                  array_of(&args->dweight), n * K, K, C);
 }

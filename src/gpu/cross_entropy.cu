@@ -5,6 +5,10 @@
 #include "gpu/gpu.h"
 #include "gpu/piece.h"
 
+extern "C" {
+#include "ops/cross_entropy.h"
+}
+
 enum { AT_ONCE = 8 };
 
 /* Calls use(x, i) for the elements i of this lane, ascending. */
@@ -14,7 +18,8 @@ static __device__ inline void for_each_of_lane(const struct array &row, int64_t 
     int64_t lane = threadIdx.x % 32;
     for (int64_t first = lane; first < V; first += 32 * AT_ONCE) {
         float x[AT_ONCE];
-        read_several(x, row, [&](int e) { return first + 32 * e < V ? origin + first + 32 * e : (int64_t)-1; });
+        read_several(x, row,
+                     [&](int e) { return first + 32 * e < V ? origin + first + 32 * e : (int64_t)-1; });
         UNROLL
         for (int e = 0; e < AT_ONCE; e++)
             if (first + 32 * e < V)
@@ -22,8 +27,8 @@ static __device__ inline void for_each_of_lane(const struct array &row, int64_t 
     }
 }
 
-static __global__ void cross_entropy_kernel(struct array logits, const int32_t *labels, float *loss, int64_t n,
-                                            int64_t V, bool gradient, float factor)
+static __global__ void cross_entropy_kernel(struct array logits, const int32_t *labels, float *loss,
+                                            int64_t n, int64_t V, bool gradient, float factor)
 {
     int lane = (int)threadIdx.x % 32;
     for (int64_t t = first_element() / 32; t < n; t += element_stride() / 32) {
@@ -52,10 +57,11 @@ static __global__ void cross_entropy_kernel(struct array logits, const int32_t *
     }
 }
 
-hb_status HB_GPU(cross_entropy)(struct hb_context *context, const struct hb_cross_entropy_args *args)
+extern "C" hb_status HB_GPU(cross_entropy)(struct hb_context *context,
+                                           const struct hb_cross_entropy_args *args)
 {
     int64_t n = args->logits.shape[0], V = args->logits.shape[1];
-    return launch("cross_entropy", cross_entropy_kernel, blocks_for(32 * n, 256), 256, 0, gpu_stream_of(context),
-                  array_of(&args->logits), i32_of(&args->labels), f32_of(&args->loss), n, V, args->gradient,
-                  args->factor);
+    return launch("cross_entropy", cross_entropy_kernel, blocks_for(32 * n, 256), 256, 0,
+                  gpu_stream_of(context), array_of(&args->logits), i32_of(&args->labels), f32_of(&args->loss),
+                  n, V, args->gradient, args->factor);
 }

@@ -21,7 +21,8 @@ int HB_GPU(device_multiprocessors)(const struct gpu_device *device);
 
 /* Memory, in the order of the queue: what is freed may be given out again to later
  * work. HB_EMEMORY names category and bytes. */
-hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes, void **out);
+hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes,
+                               void **out);
 hb_status HB_GPU(device_free)(struct gpu_device *device, void *memory);
 
 /* The host's bytes are taken before copy_in returns; those of copy_out are there

@@ -29,7 +29,8 @@ struct gpu_device {
 static hb_status failed(const char *what, cudaError_t error)
 {
     cudaGetLastError(); /* an error that is not the device's end is not met twice */
-    return HB_FAIL(HB_EINTERNAL, "cuda: %s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+    return HB_FAIL(HB_EINTERNAL, "cuda: %s: %s (%s)", what, cudaGetErrorString(error),
+                   cudaGetErrorName(error));
 }
 
 #define CUDA_TRY(what, call)                \
@@ -49,10 +50,11 @@ hb_status hb_cuda_find_device(void)
         return HB_FAIL(HB_EUNSUPPORTED, "cuda: no device (driver not found)");
     error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver)
-        return HB_FAIL(HB_EUNSUPPORTED,
-                       "cuda: the driver is too old: it speaks CUDA %d.%d, this program needs %d.%d; update the "
-                       "driver, or build with an older toolkit",
-                       driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        return HB_FAIL(
+            HB_EUNSUPPORTED,
+            "cuda: the driver is too old: it speaks CUDA %d.%d, this program needs %d.%d; update the "
+            "driver, or build with an older toolkit",
+            driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
         return HB_FAIL(HB_EUNSUPPORTED, "cuda: no device (the driver is there and finds none)");
     if (error != cudaSuccess)
@@ -69,8 +71,10 @@ static hb_status check_architecture(int number)
 {
     int major = 0, minor = 0;
     struct cudaFuncAttributes attributes;
-    CUDA_TRY("its compute capability", cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number));
-    CUDA_TRY("its compute capability", cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, number));
+    CUDA_TRY("its compute capability",
+             cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number));
+    CUDA_TRY("its compute capability",
+             cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, number));
     if (cudaFuncGetAttributes(&attributes, nothing) != cudaSuccess) {
         cudaGetLastError();
         return HB_FAIL(HB_EUNSUPPORTED,
@@ -198,7 +202,8 @@ static void remove_block(struct gpu_device *device, size_t slot)
 
 /* --- memory --- */
 
-hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes, void **out)
+hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes,
+                               void **out)
 {
     HB_TRY(reserve(device));
     size_t size = bytes ? bytes : 1;
@@ -207,10 +212,11 @@ hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_categor
         cudaGetLastError();
         size_t unused = 0, all = 0;
         cudaMemGetInfo(&unused, &all);
-        return HB_FAIL(HB_EMEMORY,
-                       "cuda: out of device memory: %zu bytes wanted for %s, %zu of %zu are free; use a smaller "
-                       "model or microbatch",
-                       bytes, hb_memory_category_name(category), unused, all);
+        return HB_FAIL(
+            HB_EMEMORY,
+            "cuda: out of device memory: %zu bytes wanted for %s, %zu of %zu are free; use a smaller "
+            "model or microbatch",
+            bytes, hb_memory_category_name(category), unused, all);
     }
     CUDA_TRY("allocating", error);
     struct block block = {*out, bytes, category};

@@ -37,7 +37,8 @@ int HB_GPU(device_multiprocessors)(const struct gpu_device *device)
     return 1; /* blocks run one after the other */
 }
 
-hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes, void **out)
+hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes,
+                               void **out)
 {
     return hb_emulator_alloc(emulator_of(device), category, bytes, out);
 }

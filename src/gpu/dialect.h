@@ -45,7 +45,7 @@
 
 #include "gpu/device_cuda.h"
 
-#define SHARED(type, name, dimensions) __shared__ __align__(16) type name dimensions
+#define SHARED(type, name, dimensions) __shared__ __align__(32) type name dimensions
 #define DYNAMIC_SHARED(type, name)                                       \
     extern __shared__ __align__(16) unsigned char hb_dynamic_shared[];   \
     type *name = reinterpret_cast<type *>(hb_dynamic_shared)

@@ -1,6 +1,10 @@
 #include "gpu/gpu.h"
 #include "gpu/hash.h"
 
+extern "C" {
+#include "ops/digest.h"
+}
+
 enum { THREADS = 256 };
 
 /* A block a chunk. */
@@ -18,7 +22,7 @@ static __global__ void hash_chunks(struct array x, int64_t each, int64_t chunks,
         hash[blockIdx.x] = (int64_t)h;
 }
 
-hb_status HB_GPU(digest)(struct hb_context *context, const struct hb_digest_args *args)
+extern "C" hb_status HB_GPU(digest)(struct hb_context *context, const struct hb_digest_args *args)
 {
     int64_t G = args->groups, each = hb_tensor_count(&args->x) / G;
     int64_t chunks = (each + HB_CHUNK - 1) / HB_CHUNK;

@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/dispatch.h"
+}
+
 /* Pairs are sorted by expert without moving past each other: a warp an expert reads
  * all of them in order, 32 at a time, and counts its own by a vote. */
 static __global__ void count_pairs(const int32_t *index, int64_t pairs, int32_t *counts)
@@ -46,14 +50,16 @@ static int threads_for(int64_t C)
     return C < 256 ? (int)((C + 31) / 32 * 32) : 256;
 }
 
-static __global__ void forward(struct array x, const int32_t *pair_of, struct array rows, int64_t K, int64_t C)
+static __global__ void forward(struct array x, const int32_t *pair_of, struct array rows, int64_t K,
+                               int64_t C)
 {
     int64_t r = blockIdx.x, t = pair_of[r] / K;
     for (int64_t i = threadIdx.x; i < C; i += blockDim.x)
         store(rows, r * C + i, load(x, t * C + i));
 }
 
-static __global__ void backward(struct array drows, const int32_t *row_of, struct array dx, int64_t K, int64_t C)
+static __global__ void backward(struct array drows, const int32_t *row_of, struct array dx, int64_t K,
+                                int64_t C)
 {
     int64_t t = blockIdx.x;
     for (int64_t i = threadIdx.x; i < C; i += blockDim.x) {
@@ -64,26 +70,29 @@ static __global__ void backward(struct array drows, const int32_t *row_of, struc
     }
 }
 
-hb_status HB_GPU(dispatch_plan)(struct hb_context *context, const struct hb_dispatch_plan_args *args)
+extern "C" hb_status HB_GPU(dispatch_plan)(struct hb_context *context,
+                                           const struct hb_dispatch_plan_args *args)
 {
     int64_t pairs = hb_tensor_count(&args->index), E = args->offsets.shape[0] - 1;
     void *counts;
     HB_TRY(gpu_workspace(context, (size_t)E * sizeof(int32_t), &counts));
-    HB_TRY(launch("dispatch_plan", count_pairs, (unsigned)E, 32, 0, gpu_stream_of(context), i32_of(&args->index),
-                  pairs, static_cast<int32_t *>(counts)));
-    return launch("dispatch_plan", place_pairs, (unsigned)E, 32, 0, gpu_stream_of(context), i32_of(&args->index),
-                  pairs, E, static_cast<int32_t *>(counts), i32_of(&args->offsets), i32_of(&args->row_of),
-                  i32_of(&args->pair_of));
+    HB_TRY(launch("dispatch_plan", count_pairs, (unsigned)E, 32, 0, gpu_stream_of(context),
+                  i32_of(&args->index), pairs, static_cast<int32_t *>(counts)));
+    return launch("dispatch_plan", place_pairs, (unsigned)E, 32, 0, gpu_stream_of(context),
+                  i32_of(&args->index), pairs, E, static_cast<int32_t *>(counts), i32_of(&args->offsets),
+                  i32_of(&args->row_of), i32_of(&args->pair_of));
 }
 
-hb_status HB_GPU(dispatch_forward)(struct hb_context *context, const struct hb_dispatch_forward_args *args)
+extern "C" hb_status HB_GPU(dispatch_forward)(struct hb_context *context,
+                                              const struct hb_dispatch_forward_args *args)
 {
     int64_t n = args->x.shape[0], C = args->x.shape[1], pairs = args->pair_of.shape[0];
     return launch("dispatch_forward", forward, (unsigned)pairs, threads_for(C), 0, gpu_stream_of(context),
                   array_of(&args->x), i32_of(&args->pair_of), array_of(&args->rows), n ? pairs / n : 1, C);
 }
 
-hb_status HB_GPU(dispatch_backward)(struct hb_context *context, const struct hb_dispatch_backward_args *args)
+extern "C" hb_status HB_GPU(dispatch_backward)(struct hb_context *context,
+                                               const struct hb_dispatch_backward_args *args)
 {
     int64_t n = args->row_of.shape[0], K = args->row_of.shape[1], C = args->dx.shape[1];
     return launch("dispatch_backward", backward, (unsigned)n, threads_for(C), 0, gpu_stream_of(context),

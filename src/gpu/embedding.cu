@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/embedding.h"
+}
+
 /* A block a token, its threads over the columns. */
 static int threads_for(int64_t C)
 {
@@ -46,8 +50,8 @@ static __global__ void link(const int32_t *ids, int64_t n, const int32_t *last, 
 }
 
 /* The block of a row's first token adds up all its tokens, in order. */
-static __global__ void add_rows(const int32_t *ids, struct array dout, const int32_t *first, const int32_t *next,
-                                const int32_t *present, struct array dweight, int64_t C)
+static __global__ void add_rows(const int32_t *ids, struct array dout, const int32_t *first,
+                                const int32_t *next, const int32_t *present, struct array dweight, int64_t C)
 {
     int64_t begin = blockIdx.x, r = ids[begin];
     if (first[r] != begin)
@@ -67,14 +71,16 @@ static __global__ void set_present(const int32_t *ids, int64_t n, const int32_t 
             present[ids[t]] = 1;
 }
 
-hb_status HB_GPU(embedding_forward)(struct hb_context *context, const struct hb_embedding_forward_args *args)
+extern "C" hb_status HB_GPU(embedding_forward)(struct hb_context *context,
+                                               const struct hb_embedding_forward_args *args)
 {
     int64_t n = args->out.shape[0], C = args->out.shape[1];
     return launch("embedding_forward", forward, (unsigned)n, threads_for(C), 0, gpu_stream_of(context),
                   array_of(&args->weight), i32_of(&args->ids), array_of(&args->out), C);
 }
 
-hb_status HB_GPU(embedding_backward)(struct hb_context *context, const struct hb_embedding_backward_args *args)
+extern "C" hb_status HB_GPU(embedding_backward)(struct hb_context *context,
+                                                const struct hb_embedding_backward_args *args)
 {
     int64_t n = args->dout.shape[0], C = args->dout.shape[1], V = args->dweight.shape[0];
     const int32_t *ids = i32_of(&args->ids);
@@ -85,8 +91,8 @@ hb_status HB_GPU(embedding_backward)(struct hb_context *context, const struct hb
     HB_TRY(launch("embedding_backward", forget, blocks_for(V, 256), 256, 0, stream, first, last, V));
     HB_TRY(launch("embedding_backward", find_ends, blocks_for(n, 256), 256, 0, stream, ids, n, first, last));
     HB_TRY(launch("embedding_backward", link, blocks_for(n, 256), 256, 0, stream, ids, n, last, next));
-    HB_TRY(launch("embedding_backward", add_rows, (unsigned)n, threads_for(C), 0, stream, ids, array_of(&args->dout),
-                  first, next, i32_of(&args->present), array_of(&args->dweight), C));
+    HB_TRY(launch("embedding_backward", add_rows, (unsigned)n, threads_for(C), 0, stream, ids,
+                  array_of(&args->dout), first, next, i32_of(&args->present), array_of(&args->dweight), C));
     return launch("embedding_backward", set_present, blocks_for(n, 256), 256, 0, stream, ids, n, first,
                   i32_of(&args->present));
 }

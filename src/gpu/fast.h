@@ -6,6 +6,8 @@
 #include "gpu/gpu.h"
 
 extern "C" {
+#include "ops/product.h"
+
 /* false: the canonical kernel is to compute this product. */
 bool HB_GPU(fast_takes)(const struct hb_product_args *args);
 hb_status HB_GPU(fast_product)(struct hb_context *context, const struct hb_product_args *args);

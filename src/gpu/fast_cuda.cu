@@ -16,10 +16,10 @@
 #include <dlfcn.h>
 
 /* cublasGemmEx; the header overloads the name. */
-typedef cublasStatus_t (*gemm_function)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int m, int n, int k,
-                                        const void *alpha, const void *a, cudaDataType, int lda, const void *b,
-                                        cudaDataType, int ldb, const void *beta, void *c, cudaDataType, int ldc,
-                                        cublasComputeType_t, cublasGemmAlgo_t);
+typedef cublasStatus_t (*gemm_function)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int m, int n,
+                                        int k, const void *alpha, const void *a, cudaDataType, int lda,
+                                        const void *b, cudaDataType, int ldb, const void *beta, void *c,
+                                        cudaDataType, int ldc, cublasComputeType_t, cublasGemmAlgo_t);
 
 /* The functions that are called, from the shared object. */
 struct blas {
@@ -56,18 +56,20 @@ static hb_status load_blas(struct blas *blas)
     for (size_t i = 0; !blas->object && i < sizeof names / sizeof *names; i++)
         blas->object = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!blas->object)
-        return HB_FAIL(HB_EUNSUPPORTED,
-                       "cuda: numerics: fast multiplies with cuBLAS, which cannot be loaded (%s); install it or use "
-                       "numerics: canonical",
-                       dlerror());
+        return HB_FAIL(
+            HB_EUNSUPPORTED,
+            "cuda: numerics: fast multiplies with cuBLAS, which cannot be loaded (%s); install it or use "
+            "numerics: canonical",
+            dlerror());
     bool found = find(blas->object, "cublasCreate_v2", &blas->create) &&
                  find(blas->object, "cublasDestroy_v2", &blas->destroy) &&
                  find(blas->object, "cublasSetStream_v2", &blas->set_stream) &&
                  find(blas->object, "cublasGetStatusString", &blas->text) &&
                  find(blas->object, "cublasGemmEx", &blas->gemm);
     return found ? HB_OK
-                 : HB_FAIL(HB_EUNSUPPORTED, "cuda: this cuBLAS lacks a function; install version 12 or later or use "
-                                            "numerics: canonical");
+                 : HB_FAIL(HB_EUNSUPPORTED,
+                           "cuda: this cuBLAS lacks a function; install version 12 or later or use "
+                           "numerics: canonical");
 }
 
 static hb_status start_blas(struct hb_context *context, struct blas *blas)
@@ -108,26 +110,28 @@ static cudaDataType type_of(const struct hb_tensor *t)
 bool HB_GPU(fast_takes)(const struct hb_product_args *args)
 {
     struct hb_product_sizes s = hb_product_sizes(args);
-    bool types = args->a.dtype == args->b.dtype && (args->out.dtype == HB_F32 || args->out.dtype == args->a.dtype);
+    bool types =
+        args->a.dtype == args->b.dtype && (args->out.dtype == HB_F32 || args->out.dtype == args->a.dtype);
     bool sizes = s.m > 0 && s.n > 0 && s.k > 0 && s.m <= INT_MAX && s.n <= INT_MAX && s.k <= INT_MAX;
     return types && sizes && !args->offsets.data;
 }
 
 /* Row-major out = a b is column-major out^T = b^T a^T. */
-hb_status HB_GPU(fast_product)(struct hb_context *context, const struct hb_product_args *args)
+extern "C" hb_status HB_GPU(fast_product)(struct hb_context *context, const struct hb_product_args *args)
 {
     struct hb_product_sizes s = hb_product_sizes(args);
     struct blas *blas;
     HB_TRY(blas_of(context, &blas));
     const char *asked = getenv("HB_CUDA_TF32");
-    cublasComputeType_t compute = asked && asked[0] == '1' ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    cublasComputeType_t compute =
+        asked && asked[0] == '1' ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     bool b_by_row = args->form == HB_PRODUCT_NT, a_by_column = args->form == HB_PRODUCT_TN;
     const float one = 1.0f, keep = args->epilogue == HB_STORE ? 0.0f : 1.0f;
-    cublasStatus_t status =
-        blas->gemm(blas->handle, b_by_row ? CUBLAS_OP_T : CUBLAS_OP_N, a_by_column ? CUBLAS_OP_T : CUBLAS_OP_N,
-                   (int)s.n, (int)s.m, (int)s.k, &one, args->b.data, type_of(&args->b), (int)(b_by_row ? s.k : s.n),
-                   args->a.data, type_of(&args->a), (int)(a_by_column ? s.m : s.k), &keep, args->out.data,
-                   type_of(&args->out), (int)s.n, compute, CUBLAS_GEMM_DEFAULT);
+    cublasStatus_t status = blas->gemm(
+        blas->handle, b_by_row ? CUBLAS_OP_T : CUBLAS_OP_N, a_by_column ? CUBLAS_OP_T : CUBLAS_OP_N, (int)s.n,
+        (int)s.m, (int)s.k, &one, args->b.data, type_of(&args->b), (int)(b_by_row ? s.k : s.n), args->a.data,
+        type_of(&args->a), (int)(a_by_column ? s.m : s.k), &keep, args->out.data, type_of(&args->out),
+        (int)s.n, compute, CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)
         return HB_FAIL(HB_EINTERNAL, "cuda: product by cuBLAS: %s", blas->text(status));
     return HB_OK;
@@ -140,10 +144,11 @@ bool HB_GPU(fast_takes)(const struct hb_product_args *)
     return true;
 }
 
-hb_status HB_GPU(fast_product)(struct hb_context *, const struct hb_product_args *)
+extern "C" hb_status HB_GPU(fast_product)(struct hb_context *, const struct hb_product_args *)
 {
-    return HB_FAIL(HB_EUNSUPPORTED, "cuda: numerics: fast multiplies with cuBLAS, whose header this build did not have; "
-                                    "use numerics: canonical");
+    return HB_FAIL(HB_EUNSUPPORTED,
+                   "cuda: numerics: fast multiplies with cuBLAS, whose header this build did not have; "
+                   "use numerics: canonical");
 }
 
 #endif

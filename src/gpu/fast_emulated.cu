@@ -6,7 +6,7 @@ bool HB_GPU(fast_takes)(const struct hb_product_args *)
     return true;
 }
 
-hb_status HB_GPU(fast_product)(struct hb_context *, const struct hb_product_args *)
+extern "C" hb_status HB_GPU(fast_product)(struct hb_context *, const struct hb_product_args *)
 {
     return HB_FAIL(HB_EUNSUPPORTED,
                    "product: numerics: fast needs a device; " HB_GPU_NAME " has canonical numerics only");

@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/finite.h"
+}
+
 /* All exponent bits set: an infinity or a NaN. */
 static __device__ inline bool is_finite(struct array x, int64_t i)
 {
@@ -22,10 +26,10 @@ static __global__ void look(struct array x, int64_t n, int32_t *found)
         atomicOr(found, 1);
 }
 
-hb_status HB_GPU(finite)(struct hb_context *context, const struct hb_finite_args *args)
+extern "C" hb_status HB_GPU(finite)(struct hb_context *context, const struct hb_finite_args *args)
 {
     int64_t n = hb_tensor_count(&args->x);
     /* Few blocks, each over many elements: most of them end without having anything to say. */
-    return launch("finite", look, blocks_for(n, 256 * 16), 256, 0, gpu_stream_of(context), array_of(&args->x), n,
-                  i32_of(&args->found));
+    return launch("finite", look, blocks_for(n, 256 * 16), 256, 0, gpu_stream_of(context), array_of(&args->x),
+                  n, i32_of(&args->found));
 }

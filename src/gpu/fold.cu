@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/fold.h"
+}
+
 /* Parts of `each` elements; flags NULL: all present. */
 static __global__ void merge(struct array left, struct array right, const int32_t *left_present,
                              const int32_t *right_present, int64_t n, int64_t each)
@@ -35,19 +39,19 @@ static __global__ void close_flags(int32_t *present, int64_t parts)
 }
 
 /* The flags change in a launch of their own: every element of a part reads them. */
-hb_status HB_GPU(fold_merge)(struct hb_context *context, const struct hb_fold_merge_args *args)
+extern "C" hb_status HB_GPU(fold_merge)(struct hb_context *context, const struct hb_fold_merge_args *args)
 {
     int64_t G = args->left.shape[0], n = hb_tensor_count(&args->left);
-    HB_TRY(launch("fold_merge", merge, blocks_for(n, 256), 256, 0, gpu_stream_of(context), array_of(&args->left),
-                  array_of(&args->right), i32_of(&args->left_present), i32_of(&args->right_present), n,
-                  G ? n / G : 1));
+    HB_TRY(launch("fold_merge", merge, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
+                  array_of(&args->left), array_of(&args->right), i32_of(&args->left_present),
+                  i32_of(&args->right_present), n, G ? n / G : 1));
     if (!args->left_present.data)
         return HB_OK;
     return launch("fold_merge", merge_flags, blocks_for(G, 256), 256, 0, gpu_stream_of(context),
                   i32_of(&args->left_present), i32_of(&args->right_present), G);
 }
 
-hb_status HB_GPU(fold_close)(struct hb_context *context, const struct hb_fold_close_args *args)
+extern "C" hb_status HB_GPU(fold_close)(struct hb_context *context, const struct hb_fold_close_args *args)
 {
     if (!args->present.data)
         return HB_OK;

@@ -2,7 +2,7 @@
  * device by nvcc and for the emulator by the C++ compiler, so its entry points
  * are named by HB_GPU(op): hb_cuda_<op> and hb_emulated_<op>.
  *
- *     hb_status HB_GPU(add)(struct hb_context *context, const struct hb_add_args *args)
+ *     extern "C" hb_status HB_GPU(add)(struct hb_context *context, const struct hb_add_args *args)
  *     {
  *         int64_t n = hb_tensor_count(&args->out);
  *         return launch("add", add_kernel, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
@@ -11,20 +11,18 @@
  *
  * Work is ordered on the one stream of the context and nothing waits for it:
  * no entry point synchronises or copies to the host, and numbers that steer a
- * step stay on the device. Arguments were checked by src/ops. */
+ * step stay on the device. Arguments were checked by src/ops.
+ *
+ * A kernel's file includes the header of its own op and no other: nvcc is slow, and
+ * a change of another op must not call it. */
 #ifndef HB_GPU_GPU_H
 #define HB_GPU_GPU_H
 
 #include "gpu/storage.h"
 
+struct hb_context;
+
 extern "C" {
-#include "ops/backend.h"
-#include "ops/table.h"
-
-#define HB_GPU_DECLARE(op) hb_status HB_GPU(op)(struct hb_context * context, const struct hb_##op##_args *args);
-HB_FOR_EACH_OP(HB_GPU_DECLARE)
-#undef HB_GPU_DECLARE
-
 gpu_stream HB_GPU(stream)(struct hb_context *context);
 
 /* At least `bytes` of device memory, on 256 bytes, uninitialised, valid for the
@@ -36,12 +34,16 @@ HB_MUST_USE hb_status HB_GPU(workspace)(struct hb_context *context, size_t bytes
  * first; `close` is called with what stands there when the context is closed. */
 void **HB_GPU(library)(struct hb_context *context, void (*close)(void *library));
 
+/* numerics: fast? */
+bool HB_GPU(is_fast)(const struct hb_context *context);
+
 /* Processors of the device that run blocks at the same time. */
 int HB_GPU(multiprocessors)(const struct hb_context *context);
 }
 
 #define gpu_stream_of HB_GPU(stream)
 #define gpu_workspace HB_GPU(workspace)
+#define gpu_is_fast HB_GPU(is_fast)
 #define gpu_multiprocessors HB_GPU(multiprocessors)
 
 /* A one-dimensional grid for n elements; longer than a grid may be is shortened,

@@ -106,7 +106,8 @@ struct chunk_hash {
             h *= HASH_MIX_2;
             return h ^ h >> 28;
         }
-        uint64_t low = read(0) ^ (secret(24) ^ secret(32)), high = read(bytes - 8) ^ (secret(40) ^ secret(48));
+        uint64_t low = read(0) ^ (secret(24) ^ secret(32)),
+                 high = read(bytes - 8) ^ (secret(40) ^ secret(48));
         return avalanche((uint64_t)bytes + swapped(low) + high + fold(low, high));
     }
 
@@ -177,7 +178,8 @@ struct chunk_hash {
     {
         uint64_t h = (uint64_t)bytes * HASH_64_1;
         for (int i = 0; i < 4; i++)
-            h += fold(accumulators[2 * i] ^ secret(11 + 16 * i), accumulators[2 * i + 1] ^ secret(19 + 16 * i));
+            h += fold(accumulators[2 * i] ^ secret(11 + 16 * i),
+                      accumulators[2 * i + 1] ^ secret(19 + 16 * i));
         return avalanche(h);
     }
 };
@@ -199,11 +201,8 @@ static __device__ inline uint64_t hash_chunk(const uint32_t *words, int count, s
     if (thread < HASH_THREADS)
         space->sum[block][accumulator] = chunk.block_sum(block, accumulator);
     __syncthreads();
-    if (thread < HASH_ACCUMULATORS)
-        h = chunk.chain(space, accumulator);
-    __syncthreads();
-    if (thread < HASH_ACCUMULATORS)
-        space->sum[0][thread] = h;
+    if (thread < HASH_ACCUMULATORS) /* reads and writes its own column */
+        space->sum[0][thread] = chunk.chain(space, accumulator);
     __syncthreads();
     if (thread == 0)
         h = chunk.merge(space->sum[0]);

@@ -1,11 +1,16 @@
 /* What the device states about itself, for `hornbook bench`. */
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/backend.h"
+}
+
 #include <stdio.h>
 
 extern "C" hb_status hb_cuda_limits(struct hb_context *context, struct hb_limits *out);
 
-/* fp32 FMA units of a multiprocessor, by compute capability (CUDA C++ Programming Guide, arithmetic throughput). */
+/* fp32 FMA units of a multiprocessor, by compute capability (CUDA C++ Programming Guide, arithmetic
+ * throughput). */
 static int units_of(int major, int minor)
 {
     bool half = (major == 8 && minor == 0) || major < 8;
@@ -14,9 +19,9 @@ static int units_of(int major, int minor)
 
 extern "C" hb_status hb_cuda_limits(struct hb_context *context, struct hb_limits *out)
 {
-    static const cudaDeviceAttr wanted[] = {cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor,
-                                            cudaDevAttrClockRate, cudaDevAttrMemoryClockRate,
-                                            cudaDevAttrGlobalMemoryBusWidth};
+    static const cudaDeviceAttr wanted[] = {cudaDevAttrComputeCapabilityMajor,
+                                            cudaDevAttrComputeCapabilityMinor, cudaDevAttrClockRate,
+                                            cudaDevAttrMemoryClockRate, cudaDevAttrGlobalMemoryBusWidth};
     enum { MAJOR, MINOR, CLOCK, MEMORY_CLOCK, BUS, COUNT };
     int value[COUNT], number = 0;
     struct cudaDeviceProp properties;

@@ -16,6 +16,9 @@ struct gpu_state {
     char late[240]; /* what went wrong where no status could be returned, "" if nothing did */
 };
 
+/* Some of it depends a little on the data (documents of a microbatch) and must not grow it again. */
+static const size_t WORKSPACE_UNIT = (size_t)1 << 20;
+
 static struct gpu_state *state_of(const struct hb_context *context)
 {
     return static_cast<struct gpu_state *>(context->state);
@@ -59,7 +62,8 @@ void HB_GPU(close)(struct hb_context *context)
     context->state = NULL;
 }
 
-hb_status HB_GPU(alloc)(struct hb_context *context, enum hb_memory_category category, size_t bytes, void **out)
+hb_status HB_GPU(alloc)(struct hb_context *context, enum hb_memory_category category, size_t bytes,
+                        void **out)
 {
     HB_TRY(late(state_of(context)));
     return HB_GPU(device_alloc)(state_of(context)->device, category, bytes, out);
@@ -105,6 +109,11 @@ gpu_stream HB_GPU(stream)(struct hb_context *context)
     return HB_GPU(device_stream)(state_of(context)->device);
 }
 
+bool HB_GPU(is_fast)(const struct hb_context *context)
+{
+    return context->numerics == HB_FAST;
+}
+
 int HB_GPU(multiprocessors)(const struct hb_context *context)
 {
     return HB_GPU(device_multiprocessors)(state_of(context)->device);
@@ -115,6 +124,7 @@ hb_status HB_GPU(workspace)(struct hb_context *context, size_t bytes, void **out
 {
     struct gpu_state *state = state_of(context);
     if (bytes > state->workspace_bytes) {
+        bytes = (bytes / WORKSPACE_UNIT + 1) * WORKSPACE_UNIT;
         if (state->workspace)
             HB_GPU(free)(context, state->workspace);
         state->workspace = NULL;

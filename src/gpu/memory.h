@@ -6,6 +6,7 @@
 extern "C" {
 #endif
 
+#include "emulator/emulator.h"
 #include "ops/backend.h"
 #include "ops/table.h"
 
@@ -33,6 +34,9 @@ HB_GPU_MEMORY(hb_checked)
 /* Defined where the build has nvcc, and where it has a C++ compiler. */
 extern const struct hb_backend hb_backend_cuda;
 extern const struct hb_backend hb_backend_emulated;
+
+/* The emulated device under an opened context, for its counts. */
+struct hb_emulator *hb_emulated_stream(struct hb_context *context);
 
 /* Is there a device that `cuda` can use? Opening says the same. */
 HB_MUST_USE hb_status hb_cuda_find_device(void);

@@ -28,7 +28,8 @@ template <int LINES, int STEPS, int THREADS, bool STEPS_CONTIGUOUS> struct piece
     static_assert(LINES * STEPS % THREADS == 0 && THREADS % (STEPS_CONTIGUOUS ? STEPS : LINES) == 0,
                   "threads divide a piece into equal shares");
     struct array from;
-    int64_t at, hop, advance;  /* element 0 of the next piece; from one element to the next; to the piece after it */
+    int64_t at, hop,
+        advance; /* element 0 of the next piece; from one element to the next; to the piece after it */
     int line, step;            /* of element 0 in the piece */
     int lines_left, steps_left; /* from there to the end of the matrix */
     uint32_t bits[EACH];
@@ -49,7 +50,8 @@ template <int LINES, int STEPS, int THREADS, bool STEPS_CONTIGUOUS> struct piece
 
     __device__ inline bool inside(int e) const
     {
-        return STEPS_CONTIGUOUS ? e * APART < lines_left && 0 < steps_left : 0 < lines_left && e * APART < steps_left;
+        return STEPS_CONTIGUOUS ? e * APART < lines_left && 0 < steps_left
+                                : 0 < lines_left && e * APART < steps_left;
     }
 
     /* What lies beyond `lines` or `steps` is +0. It is never part of a sum that is
@@ -91,7 +93,8 @@ template <int LINES, int STEPS, int THREADS, bool STEPS_CONTIGUOUS> struct piece
 };
 
 /* x[e] = element at(e), +0 if that is negative. All are asked for before the first is needed. */
-template <int N, typename A> static __device__ inline void read_several(float (&x)[N], const struct array &from, A at)
+template <int N, typename A>
+static __device__ inline void read_several(float (&x)[N], const struct array &from, A at)
 {
     if (from.dtype == HB_F32) {
         UNROLL
@@ -115,7 +118,8 @@ template <int N, typename A> static __device__ inline void read_several(float (&
 /* One step of a sum for all elements of a thread, whose rows and columns `own`
  * tells; neighbouring ones are read together. */
 template <typename L, int HEIGHT, int WIDTH>
-static __device__ inline void multiply_step(float (&acc)[HEIGHT][WIDTH], const float *a, const float *b, const L &own)
+static __device__ inline void multiply_step(float (&acc)[HEIGHT][WIDTH], const float *a, const float *b,
+                                            const L &own)
 {
     float x[HEIGHT], y[WIDTH];
     UNROLL

@@ -62,7 +62,8 @@ template <int ROWS, int COLUMNS, int HEIGHT, int WIDTH> struct layout {
         WIDE = COLUMNS / WIDTH,
         THREADS = HIGH * WIDE,
     };
-    static_assert(HIGH % 4 == 0 && WIDE % 8 == 0 && HEIGHT % 4 == 0 && WIDTH % 4 == 0, "a warp is 4 x 8 threads");
+    static_assert(HIGH % 4 == 0 && WIDE % 8 == 0 && HEIGHT % 4 == 0 && WIDTH % 4 == 0,
+                  "a warp is 4 x 8 threads");
     int y, x; /* of this thread's first quads */
 
     __device__ inline layout()
@@ -85,8 +86,8 @@ template <int ROWS, int COLUMNS, int HEIGHT, int WIDTH> struct layout {
 
 /* The epilogue; the storage type is constant, because this is unrolled. */
 template <int DTYPE, typename L, int HEIGHT, int WIDTH>
-static __device__ inline void finish(const struct product_call &c, const struct part &p, const L &own, int64_t first_column,
-                                     const float (&total)[HEIGHT][WIDTH])
+static __device__ inline void finish(const struct product_call &c, const struct part &p, const L &own,
+                                     int64_t first_column, const float (&total)[HEIGHT][WIDTH])
 {
     struct array out = {c.out.data, DTYPE};
     UNROLL
@@ -102,7 +103,8 @@ static __device__ inline void finish(const struct product_call &c, const struct 
 }
 
 template <int ROWS, int COLUMNS, int HEIGHT, int WIDTH, bool A_STEPS, bool B_STEPS>
-static __global__ void __launch_bounds__(ROWS / HEIGHT *(COLUMNS / WIDTH)) product_kernel(struct product_call c)
+static __global__ void __launch_bounds__(ROWS / HEIGHT * (COLUMNS / WIDTH))
+    product_kernel(struct product_call c)
 {
     typedef layout<ROWS, COLUMNS, HEIGHT, WIDTH> own_layout;
     typedef piece<ROWS, STEPS, own_layout::THREADS, A_STEPS> a_piece;
@@ -122,7 +124,8 @@ static __global__ void __launch_bounds__(ROWS / HEIGHT *(COLUMNS / WIDTH)) produ
         for (int j = 0; j < WIDTH; j++) {
             int64_t row = p.row + own.row(i), column = first_column + own.column(j);
             acc[i][j] = 0.0f;
-            total[i][j] = p.k == 0 ? 0.0f : -0.0f; /* -0 + x is x, -0 included: the first chain starts the total */
+            total[i][j] =
+                p.k == 0 ? 0.0f : -0.0f; /* -0 + x is x, -0 included: the first chain starts the total */
             if (p.epilogue == HB_CONTINUE && row < p.m && column < p.n)
                 total[i][j] = static_cast<const float *>(c.out.data)[p.out + row * p.n + column];
         }
@@ -182,7 +185,8 @@ static hb_status launch_tiles(struct hb_context *context, const struct product_c
         product_kernel<ROWS, COLUMNS, HEIGHT, WIDTH, false, false>, /* TN */
     };
     bool transposed = c.form == HB_PRODUCT_TN;
-    int64_t high = c.offsets && !transposed ? tiles_of_segments(c.m, c.groups, ROWS) : (c.m + ROWS - 1) / ROWS;
+    int64_t high =
+        c.offsets && !transposed ? tiles_of_segments(c.m, c.groups, ROWS) : (c.m + ROWS - 1) / ROWS;
     int64_t wide = (c.n + COLUMNS - 1) / COLUMNS;
     dim3 grid((unsigned)high, (unsigned)wide, transposed ? (unsigned)c.groups : 1u);
     return launch("product", kernels[c.form], grid, layout<ROWS, COLUMNS, HEIGHT, WIDTH>::THREADS, 0,
@@ -199,16 +203,17 @@ static double cost_of(const struct product_call &c, int64_t rows, int64_t column
     return (double)rounds * (double)rows * (double)columns;
 }
 
-hb_status HB_GPU(product)(struct hb_context *context, const struct hb_product_args *args)
+extern "C" hb_status HB_GPU(product)(struct hb_context *context, const struct hb_product_args *args)
 {
-    if (context->numerics == HB_FAST && HB_GPU(fast_takes)(args))
+    if (gpu_is_fast(context) && HB_GPU(fast_takes)(args))
         return HB_GPU(fast_product)(context, args);
     struct hb_product_sizes s = hb_product_sizes(args);
     if (s.m > INT_MAX || s.n > 65535 * 64 || s.k > INT_MAX || s.groups > 65535)
-        return HB_FAIL(HB_EUNSUPPORTED,
-                       "product: " HB_GPU_NAME " takes m and k up to %d, n up to %d and 65535 groups; this one is "
-                       "%lld x %lld x %lld with %lld groups",
-                       INT_MAX, 65535 * 64, (long long)s.m, (long long)s.n, (long long)s.k, (long long)s.groups);
+        return HB_FAIL(
+            HB_EUNSUPPORTED,
+            "product: " HB_GPU_NAME " takes m and k up to %d, n up to %d and 65535 groups; this one is "
+            "%lld x %lld x %lld with %lld groups",
+            INT_MAX, 65535 * 64, (long long)s.m, (long long)s.n, (long long)s.k, (long long)s.groups);
     struct product_call c = {};
     c.a = array_of(&args->a);
     c.b = array_of(&args->b);

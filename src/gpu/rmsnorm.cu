@@ -1,6 +1,10 @@
 #include "gpu/columns.h"
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/rmsnorm.h"
+}
+
 /* A warp a row, WARPS rows a block. */
 enum { WARPS = 4, THREADS = 32 * WARPS };
 
@@ -15,8 +19,8 @@ static __device__ inline int64_t row_of_warp(void)
 }
 
 /* y may be x: every element is read before its lane writes it. */
-static __global__ void forward(struct array x, struct array weight, struct array y, float *rstd, int64_t n, int64_t D,
-                               float eps)
+static __global__ void forward(struct array x, struct array weight, struct array y, float *rstd, int64_t n,
+                               int64_t D, float eps)
 {
     int64_t t = row_of_warp(), end = t < n ? D : 0;
     int lane = (int)(threadIdx.x % 32);
@@ -71,7 +75,8 @@ static __global__ void weight_chunks(struct array x, struct array dy, const floa
     sum_chunks(gradient, n, D, chunks);
 }
 
-hb_status HB_GPU(rmsnorm_forward)(struct hb_context *context, const struct hb_rmsnorm_forward_args *args)
+extern "C" hb_status HB_GPU(rmsnorm_forward)(struct hb_context *context,
+                                             const struct hb_rmsnorm_forward_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
     return launch("rmsnorm_forward", forward, blocks_of_rows(n), THREADS, 0, gpu_stream_of(context),
@@ -79,16 +84,16 @@ hb_status HB_GPU(rmsnorm_forward)(struct hb_context *context, const struct hb_rm
                   args->eps);
 }
 
-hb_status HB_GPU(rmsnorm_backward_input)(struct hb_context *context,
+extern "C" hb_status HB_GPU(rmsnorm_backward_input)(struct hb_context *context,
                                          const struct hb_rmsnorm_backward_input_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
-    return launch("rmsnorm_backward_input", backward_input, blocks_of_rows(n), THREADS, 0, gpu_stream_of(context),
-                  array_of(&args->x), array_of(&args->weight), f32_of(&args->rstd), array_of(&args->dy),
-                  array_of(&args->dx), n, D);
+    return launch("rmsnorm_backward_input", backward_input, blocks_of_rows(n), THREADS, 0,
+                  gpu_stream_of(context), array_of(&args->x), array_of(&args->weight), f32_of(&args->rstd),
+                  array_of(&args->dy), array_of(&args->dx), n, D);
 }
 
-hb_status HB_GPU(rmsnorm_backward_weight)(struct hb_context *context,
+extern "C" hb_status HB_GPU(rmsnorm_backward_weight)(struct hb_context *context,
                                           const struct hb_rmsnorm_backward_weight_args *args)
 {
     int64_t n = args->x.shape[0], D = args->x.shape[1];
@@ -97,8 +102,10 @@ hb_status HB_GPU(rmsnorm_backward_weight)(struct hb_context *context,
         return HB_OK;
     void *chunks;
     HB_TRY(gpu_workspace(context, chunk_bytes(n, D), &chunks));
-    HB_TRY(launch("rmsnorm_backward_weight", weight_chunks, chunk_grid(n, D), COLUMNS, 0, gpu_stream_of(context),
-                  array_of(&args->x), array_of(&args->dy), f32_of(&args->rstd), n, D, static_cast<float *>(chunks)));
-    return launch("rmsnorm_backward_weight", add_chunks, blocks_for(D, COLUMNS), COLUMNS, 0, gpu_stream_of(context),
-                  static_cast<const float *>(chunks), chunks_of(n), D, array_of(&args->dweight), add);
+    HB_TRY(launch("rmsnorm_backward_weight", weight_chunks, chunk_grid(n, D), COLUMNS, 0,
+                  gpu_stream_of(context), array_of(&args->x), array_of(&args->dy), f32_of(&args->rstd), n, D,
+                  static_cast<float *>(chunks)));
+    return launch("rmsnorm_backward_weight", add_chunks, blocks_for(D, COLUMNS), COLUMNS, 0,
+                  gpu_stream_of(context), static_cast<const float *>(chunks), chunks_of(n), D,
+                  array_of(&args->dweight), add);
 }

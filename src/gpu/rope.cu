@@ -1,8 +1,13 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/rope.h"
+}
+
 /* One thread a pair (i, i + D/2); y may be x. */
-static __global__ void rotate(struct array x, const int32_t *positions, struct array cosine, struct array sine,
-                              struct array y, int64_t pairs, int H, int half, bool backward)
+static __global__ void rotate(struct array x, const int32_t *positions, struct array cosine,
+                              struct array sine, struct array y, int64_t pairs, int H, int half,
+                              bool backward)
 {
     for (int64_t pair = first_element(); pair < pairs; pair += element_stride()) {
         int64_t head = pair / half, i = pair % half; /* head h of token t is number t H + h */
@@ -16,10 +21,11 @@ static __global__ void rotate(struct array x, const int32_t *positions, struct a
     }
 }
 
-hb_status HB_GPU(rope)(struct hb_context *context, const struct hb_rope_args *args)
+extern "C" hb_status HB_GPU(rope)(struct hb_context *context, const struct hb_rope_args *args)
 {
     int64_t pairs = hb_tensor_count(&args->x) / 2;
     return launch("rope", rotate, blocks_for(pairs, 256), 256, 0, gpu_stream_of(context), array_of(&args->x),
-                  i32_of(&args->positions), array_of(&args->cosine), array_of(&args->sine), array_of(&args->y), pairs,
-                  (int)args->x.shape[1], (int)(args->x.shape[2] / 2), args->backward);
+                  i32_of(&args->positions), array_of(&args->cosine), array_of(&args->sine),
+                  array_of(&args->y), pairs, (int)args->x.shape[1], (int)(args->x.shape[2] / 2),
+                  args->backward);
 }

@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/router.h"
+}
+
 /* A warp a token, WARPS tokens a block. Lane l has experts l, l + 32, ...; what it
  * keeps in memory only it reads again. */
 enum { WARPS = 4 };
@@ -75,9 +79,9 @@ struct router {
     }
 };
 
-static __global__ void forward(const float *logits, const float *bias, const float *selection_bias, bool renormalise,
-                               float *probs, float *lse, int32_t *index, float *weight, int64_t *counts, int64_t n,
-                               int E, int K)
+static __global__ void forward(const float *logits, const float *bias, const float *selection_bias,
+                               bool renormalise, float *probs, float *lse, int32_t *index, float *weight,
+                               int64_t *counts, int64_t n, int E, int K)
 {
     int64_t t = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = (int)(threadIdx.x % 32);
@@ -120,15 +124,16 @@ struct router_gradient {
     }
 };
 
-static __global__ void backward(const float *probs, const float *lse, const int32_t *index, const float *weight,
-                                const float *dweight, bool renormalise, const float *fraction, float a, float z,
-                                float *dlogits, int64_t n, int E_all, int K_all)
+static __global__ void backward(const float *probs, const float *lse, const int32_t *index,
+                                const float *weight, const float *dweight, bool renormalise,
+                                const float *fraction, float a, float z, float *dlogits, int64_t n, int E_all,
+                                int K_all)
 {
     int64_t t = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = (int)(threadIdx.x % 32);
     int E = t < n ? E_all : 0, K = t < n ? K_all : 0;
-    struct router_gradient token = {probs + t * E_all, weight + t * K_all, dweight + t * K_all, index + t * K_all, K,
-                                    renormalise};
+    struct router_gradient token = {
+        probs + t * E_all, weight + t * K_all, dweight + t * K_all, index + t * K_all, K, renormalise};
     float sum = 0.0f, mean = 0.0f;
     for (int j = lane; j < K; j += 32)
         sum = fmaf(token.dweight[j], token.weight[j], sum);
@@ -146,16 +151,18 @@ static __global__ void backward(const float *probs, const float *lse, const int3
     }
 }
 
-hb_status HB_GPU(router_forward)(struct hb_context *context, const struct hb_router_forward_args *args)
+extern "C" hb_status HB_GPU(router_forward)(struct hb_context *context,
+                                            const struct hb_router_forward_args *args)
 {
     int64_t n = args->probs.shape[0], E = args->probs.shape[1], K = args->index.shape[1];
     return launch("router_forward", forward, blocks_for(n, WARPS), 32 * WARPS, 0, gpu_stream_of(context),
-                  f32_of(&args->logits), f32_of(&args->bias), f32_of(&args->selection_bias), args->renormalise,
-                  f32_of(&args->probs), f32_of(&args->lse), i32_of(&args->index), f32_of(&args->weight),
-                  i64_of(&args->counts), n, (int)E, (int)K);
+                  f32_of(&args->logits), f32_of(&args->bias), f32_of(&args->selection_bias),
+                  args->renormalise, f32_of(&args->probs), f32_of(&args->lse), i32_of(&args->index),
+                  f32_of(&args->weight), i64_of(&args->counts), n, (int)E, (int)K);
 }
 
-hb_status HB_GPU(router_backward)(struct hb_context *context, const struct hb_router_backward_args *args)
+extern "C" hb_status HB_GPU(router_backward)(struct hb_context *context,
+                                             const struct hb_router_backward_args *args)
 {
     int64_t n = args->probs.shape[0], E = args->probs.shape[1], K = args->index.shape[1];
     bool aux = args->fraction.data != NULL;
@@ -163,6 +170,6 @@ hb_status HB_GPU(router_backward)(struct hb_context *context, const struct hb_ro
     float z = n ? (float)(2 * (double)args->z_factor / (double)n) : 0.0f;
     return launch("router_backward", backward, blocks_for(n, WARPS), 32 * WARPS, 0, gpu_stream_of(context),
                   f32_of(&args->probs), f32_of(&args->lse), i32_of(&args->index), f32_of(&args->weight),
-                  f32_of(&args->dweight), args->renormalise, f32_of(&args->fraction), a, z, f32_of(&args->dlogits), n,
-                  (int)E, (int)K);
+                  f32_of(&args->dweight), args->renormalise, f32_of(&args->fraction), a, z,
+                  f32_of(&args->dlogits), n, (int)E, (int)K);
 }

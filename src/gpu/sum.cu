@@ -2,6 +2,7 @@
 
 extern "C" {
 #include "core/hash.h"
+#include "ops/sum.h"
 }
 
 /* Rule 21: a warp a chunk, its 32 lanes in fp64. */
@@ -43,7 +44,7 @@ static __global__ void fold_chunks(double *sums, int64_t chunks, double *out)
         out[blockIdx.x] = chunks ? mine[0] : 0.0;
 }
 
-hb_status HB_GPU(sum)(struct hb_context *context, const struct hb_sum_args *args)
+extern "C" hb_status HB_GPU(sum)(struct hb_context *context, const struct hb_sum_args *args)
 {
     int64_t G = args->out.shape[0], each = hb_tensor_count(&args->x) / G;
     int64_t chunks = (each + HB_CHUNK - 1) / HB_CHUNK;

@@ -1,5 +1,9 @@
 #include "gpu/gpu.h"
 
+extern "C" {
+#include "ops/swiglu.h"
+}
+
 static __global__ void forward(struct array gate, struct array up, struct array out, int64_t n)
 {
     for (int64_t i = first_element(); i < n; i += element_stride()) {
@@ -20,14 +24,16 @@ static __global__ void backward(struct array gate, struct array up, struct array
     }
 }
 
-hb_status HB_GPU(swiglu_forward)(struct hb_context *context, const struct hb_swiglu_forward_args *args)
+extern "C" hb_status HB_GPU(swiglu_forward)(struct hb_context *context,
+                                            const struct hb_swiglu_forward_args *args)
 {
     int64_t n = hb_tensor_count(&args->out);
     return launch("swiglu_forward", forward, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
                   array_of(&args->gate), array_of(&args->up), array_of(&args->out), n);
 }
 
-hb_status HB_GPU(swiglu_backward)(struct hb_context *context, const struct hb_swiglu_backward_args *args)
+extern "C" hb_status HB_GPU(swiglu_backward)(struct hb_context *context,
+                                             const struct hb_swiglu_backward_args *args)
 {
     int64_t n = hb_tensor_count(&args->dout);
     return launch("swiglu_backward", backward, blocks_for(n, 256), 256, 0, gpu_stream_of(context),

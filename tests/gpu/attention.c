@@ -9,9 +9,10 @@ static void check(struct shape shape, struct sight sight, enum th_kind kind)
 {
     struct example e = example_with(&shape, &sight, kind, 31);
     char label[128];
-    snprintf(label, sizeof label, "%d segments, %d keys, H %d, G %d, D %d, window %d, sinks %d, slots %d, combine %d, %s",
-             shape.segments, (int)e.m, (int)shape.H, (int)shape.G, (int)shape.D, (int)sight.window, (int)sight.sinks,
-             (int)sight.slots, (int)sight.combine, th_kind_name(kind));
+    snprintf(label, sizeof label,
+             "%d segments, %d keys, H %d, G %d, D %d, window %d, sinks %d, slots %d, combine %d, %s",
+             shape.segments, (int)e.m, (int)shape.H, (int)shape.G, (int)shape.D, (int)sight.window,
+             (int)sight.sinks, (int)sight.slots, (int)sight.combine, th_kind_name(kind));
     same_bits(label, run, &e, e.n * e.m * shape.H * shape.D > 40000);
     example_release(&e);
 }
@@ -31,7 +32,8 @@ static void test_widths(void **state)
     (void)state;
     static const int64_t widths[] = {1, 32, 65, 128, 129, 300};
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
-        check((struct shape){1, {35}, {0}, 2, 1, widths[i]}, (struct sight){.slots = (int64_t)i % 2}, TH_NORMAL);
+        check((struct shape){1, {35}, {0}, 2, 1, widths[i]}, (struct sight){.slots = (int64_t)i % 2},
+              TH_NORMAL);
 }
 
 static void test_sight(void **state)
@@ -55,7 +57,8 @@ static void test_sight(void **state)
     for (size_t i = 0; i < sizeof sights / sizeof *sights; i++)
         check((struct shape){4, {9, 0, 67, 200}, {0}, 2, 1, 8}, sights[i], TH_NORMAL);
     check((struct shape){2, {9, 67}, {0}, 2, 1, 2}, (struct sight){.window = 66, .sinks = 1}, TH_NORMAL);
-    check((struct shape){2, {9, 67}, {0}, 2, 1, 2}, (struct sight){.slots = 65, .combine = HB_GATED}, TH_NORMAL);
+    check((struct shape){2, {9, 67}, {0}, 2, 1, 2}, (struct sight){.slots = 65, .combine = HB_GATED},
+          TH_NORMAL);
 }
 
 /* More segments than a chunk of rule 4 holds rows, and dgate over more than one tile of queries. */
@@ -73,7 +76,8 @@ static void test_kinds(void **state)
 {
     (void)state;
     for (int kind = 0; kind < TH_KIND_COUNT; kind++)
-        check((struct shape){1, {70}, {0}, 2, 1, 20}, (struct sight){.slots = 3, .window = 60}, (enum th_kind)kind);
+        check((struct shape){1, {70}, {0}, 2, 1, 20}, (struct sight){.slots = 3, .window = 60},
+              (enum th_kind)kind);
 }
 
 /* Not a number where ref has one, and nowhere else. */
@@ -82,7 +86,8 @@ static void test_not_finite(void **state)
     (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 12; i++) {
-        struct example e = example_with(&(struct shape){2, {80, 30}, {0}, 2, 2, 20}, &(struct sight){.window = 50}, TH_NORMAL, 5);
+        struct example e = example_with(&(struct shape){2, {80, 30}, {0}, 2, 2, 20},
+                                        &(struct sight){.window = 50}, TH_NORMAL, 5);
         float *to[] = {e.q, e.k, e.v, e.dout};
         to[i / 3][(67 * 2 + 1) * 20 + 3] = bad[i % 3];
         same_bits("not finite", run, &e, true);
@@ -216,10 +221,11 @@ static void test_nothing_but_minus_infinity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_causal),        cmocka_unit_test(test_widths), cmocka_unit_test(test_sight),
-        cmocka_unit_test(test_many_segments), cmocka_unit_test(test_kinds),  cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_storage),       cmocka_unit_test(test_ring),
-        cmocka_unit_test(test_rows_outside),  cmocka_unit_test(test_nothing_but_minus_infinity),
+        cmocka_unit_test(test_causal),       cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_sight),        cmocka_unit_test(test_many_segments),
+        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_storage),      cmocka_unit_test(test_ring),
+        cmocka_unit_test(test_rows_outside), cmocka_unit_test(test_nothing_but_minus_infinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

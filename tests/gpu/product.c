@@ -29,7 +29,8 @@ static void run(struct hb_context *c, const void *data, struct th_outputs *out)
     args.a = transposed ? th_2d(c, s->a, s->k, s->m, a) : th_2d(c, s->a, s->m, s->k, a);
     args.b = lead ? th_3d(c, s->b, groups, b0, b1, b) : th_2d(c, s->b, b0, b1, b);
     const float *start = s->epilogue == HB_STORE ? NULL : old;
-    args.out = s->groups && transposed ? th_3d(c, s->out, groups, s->m, s->n, start) : th_2d(c, s->out, s->m, s->n, start);
+    args.out = s->groups && transposed ? th_3d(c, s->out, groups, s->m, s->n, start)
+                                       : th_2d(c, s->out, s->m, s->n, start);
     if (s->groups) {
         int32_t offsets[9] = {0}, present[8];
         for (int64_t g = 0; g < groups; g++) {
@@ -60,8 +61,9 @@ static void check(struct sample s)
     for (int64_t g = 0; g < s.groups; g++)
         *(s.form == HB_PRODUCT_TN ? &s.k : &s.m) += s.rows[g];
     char label[128];
-    snprintf(label, sizeof label, "%s %s %dx%dx%d, %d groups, %s, %s x %s to %s", form[s.form], epilogue[s.epilogue],
-             (int)s.m, (int)s.n, (int)s.k, (int)s.groups, th_kind_name(s.kind), type[s.a], type[s.b], type[s.out]);
+    snprintf(label, sizeof label, "%s %s %dx%dx%d, %d groups, %s, %s x %s to %s", form[s.form],
+             epilogue[s.epilogue], (int)s.m, (int)s.n, (int)s.k, (int)s.groups, th_kind_name(s.kind),
+             type[s.a], type[s.b], type[s.out]);
     same_bits(label, run, &s, s.m * s.n * s.k > 100000);
 }
 
@@ -77,8 +79,12 @@ static void test_tiles(void **state)
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++)
-            check((struct sample){.form = (enum hb_product_form)form, .epilogue = (enum hb_product_epilogue)((i + (size_t)form) % 3),
-                                  .m = shapes[i][0], .n = shapes[i][1], .k = shapes[i][2], F32});
+            check((struct sample){.form = (enum hb_product_form)form,
+                                  .epilogue = (enum hb_product_epilogue)((i + (size_t)form) % 3),
+                                  .m = shapes[i][0],
+                                  .n = shapes[i][1],
+                                  .k = shapes[i][2],
+                                  F32});
 }
 
 /* The large tiles over several chains, each epilogue. */
@@ -86,8 +92,12 @@ static void test_chains(void **state)
 {
     (void)state;
     for (int epilogue = HB_STORE; epilogue <= HB_ADD; epilogue++)
-        check((struct sample){.form = HB_PRODUCT_NT, .epilogue = (enum hb_product_epilogue)epilogue, .m = 120, .n = 128,
-                              .k = 530, F32});
+        check((struct sample){.form = HB_PRODUCT_NT,
+                              .epilogue = (enum hb_product_epilogue)epilogue,
+                              .m = 120,
+                              .n = 128,
+                              .k = 530,
+                              F32});
 }
 
 /* Sums of ±0 from products that underflow: a step too many would turn -0 into +0. */
@@ -96,8 +106,13 @@ static void test_underflow(void **state)
     (void)state;
     for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++)
         for (int epilogue = HB_STORE; epilogue <= HB_ADD; epilogue++) {
-            struct sample s = {.form = (enum hb_product_form)form, .epilogue = (enum hb_product_epilogue)epilogue, .m = 9,
-                               .n = 66, .k = 13, .kind = TH_TINY, F32};
+            struct sample s = {.form = (enum hb_product_form)form,
+                               .epilogue = (enum hb_product_epilogue)epilogue,
+                               .m = 9,
+                               .n = 66,
+                               .k = 13,
+                               .kind = TH_TINY,
+                               F32};
             check(s);
             s.m = s.n = 128;
             s.k = 259;
@@ -125,15 +140,23 @@ static void test_kinds(void **state)
     (void)state;
     for (int kind = 0; kind < TH_KIND_COUNT; kind++)
         for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++)
-            check((struct sample){.form = (enum hb_product_form)form, .epilogue = HB_ADD, .m = 35, .n = 66, .k = 270,
-                                  .kind = (enum th_kind)kind, F32});
+            check((struct sample){.form = (enum hb_product_form)form,
+                                  .epilogue = HB_ADD,
+                                  .m = 35,
+                                  .n = 66,
+                                  .k = 270,
+                                  .kind = (enum th_kind)kind,
+                                  F32});
 }
 
 static void test_groups(void **state)
 {
     (void)state;
     static const int32_t rows[][8] = {
-        {1, 0, 3, 32, 33, 0, 2, 64}, {0, 0, 0, 0, 0, 0, 0, 0}, {0, 150, 0, 1, 0, 0, 129, 0}, {300, 2, 13, 0, 0, 1, 1, 0},
+        {1, 0, 3, 32, 33, 0, 2, 64},
+        {0, 0, 0, 0, 0, 0, 0, 0},
+        {0, 150, 0, 1, 0, 0, 129, 0},
+        {300, 2, 13, 0, 0, 1, 1, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int form = HB_PRODUCT_NT; form <= HB_PRODUCT_TN; form++) {

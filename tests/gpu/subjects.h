@@ -52,7 +52,7 @@ static inline const struct subjects *subjects(void)
 static inline void same_bits(const char *label, th_run run, const void *data, bool long_case)
 {
     const struct subjects *s = subjects();
-    bool everything = getenv("HB_CHECK_LONG");
+    bool everything = getenv("HB_TEST_FULL");
     struct hb_context context;
     struct th_outputs expected = {0};
     TH_OK(hb_context_open(&hb_backend_ref, HB_CANONICAL, 1, &context));

@@ -67,6 +67,24 @@ static void test_values(void **state)
     expect(1, (double[]){1}, 1, 1, (float)(1 / (1 + 1e-6)));
 }
 
+/* As many tensors as a model has: 1, then numbers that each vanish beside it but not together. */
+static void test_many(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    double squares[N];
+    int32_t order[N];
+    squares[N - 1] = 1;
+    for (int i = 0; i < N; i++) {
+        order[i] = N - 1 - i;
+        if (i < N - 1)
+            squares[i] = 0x1p-54;
+    }
+    assert_true(sqrt(1 + (N - 1) * 0x1p-54) > 1);
+    expect_in(order, N, squares, 0, 1, 1);
+    expect(N, squares, 0, sqrt(1 + (N - 1) * 0x1p-54), 1);
+}
+
 /* To 16, halves of its last place are lost one after the other; added before, they count. */
 static void test_order(void **state)
 {
@@ -131,6 +149,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_many),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_edges),
         cmocka_unit_test(test_refused),
