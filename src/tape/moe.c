@@ -443,15 +443,15 @@ static hb_status moe_weight(struct hb_tape *tape, struct hb_entry *entry)
 {
     const struct hb_moe *moe = entry->extra;
     struct hb_tensor *t = entry->tensor;
-    HB_TRY(hb_var_remember(tape, entry->in[0]));
+    struct hb_var *x = entry->in[0];
+    HB_TRY(hb_var_remember(tape, x));
     HB_TRY(remember(tape, entry, ROWS));
-    struct hb_tensor x = entry->in[0]->value;
     HB_TRY(expert_leaves(tape, entry, moe->down, t[EXPERT_OUT], t[HIDDEN]));
     HB_TRY(expert_leaves(tape, entry, moe->gate, t[GATE], t[ROWS]));
     HB_TRY(expert_leaves(tape, entry, moe->up, t[UP], t[ROWS]));
     struct hb_leaf leaf;
     HB_TRY(hb_leaf_begin(tape->gradients, moe->router, 0, tape->microbatch, true, &leaf));
-    HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, t[DLOGITS], x, leaf.out, none, none));
+    HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, t[DLOGITS], x->value, leaf.out, none, none));
     HB_TRY(hb_leaf_end(tape->gradients, moe->router, 0, &leaf));
     if (!moe->router_bias)
         return HB_OK;

@@ -1,10 +1,15 @@
 #!/bin/sh
 # The results of a run are the same in every layout: a few of them (tools/check-layouts has many), or
-# those that are given: layouts.sh ["RANKS LAYOUT OPTION..."]...
+# those that are given: layouts.sh [--set KEY=VALUE] ["RANKS LAYOUT OPTION..."]...
 set -eu
 . "$(dirname "$0")/prepare.inc"
 prepare
-run one 1
+common=
+if [ "${1:-}" = --set ]; then
+    common="--set $2" # for the run by one as well
+    shift 2
+fi
+run one 1 $common
 list() {
     if [ $# -gt 0 ]; then
         printf '%s\n' "$@"
@@ -26,7 +31,7 @@ END
 }
 list "$@" >"$work/list"
 while read -r ranks layout options; do
-    run other "$ranks" --parallel "$layout" $options
+    run other "$ranks" --parallel "$layout" $options $common
     same other
     echo "same: $ranks ranks, $layout $options"
     rm -rf "$work/other"

@@ -292,6 +292,35 @@ static void test_tied(void **state)
     on_backends(tied);
 }
 
+/* Sums of other microbatches stay. */
+static void drops(void)
+{
+    struct hb_param param, *list = &param;
+    struct leaves leaves;
+    struct hb_tensor value, present;
+    open_param(&param, false, 1);
+    make_leaves(&leaves, 1);
+    hb_gradients_begin(&gradients, 8, &list, 1);
+    for (int m = 0; m < 6; m += 2)
+        write_leaf(&param, 0, &leaves, m);
+    hb_gradients_drop(&gradients, &param, 0, 2, 4);
+    assert_int_equal(hb_gradients_node(&gradients, &param, 0, 2, 3, &value, &present), HB_EINTERNAL);
+    TH_OK(hb_gradients_node(&gradients, &param, 0, 0, 1, &value, &present));
+    assert_memory_equal(value.data, leaves.value[0], sizeof leaves.value[0]);
+    TH_OK(hb_gradients_node(&gradients, &param, 0, 4, 5, &value, &present));
+    assert_memory_equal(value.data, leaves.value[4], sizeof leaves.value[4]);
+    hb_gradients_drop(&gradients, &param, 0, 0, 8);
+    assert_int_equal(param.use[0].node_count, 0);
+    assert_int_equal(gradients.pool.in_use, 0);
+    close_param(&param);
+}
+
+static void test_drops(void **state)
+{
+    (void)state;
+    on_backends(drops);
+}
+
 static void refusals(void)
 {
     struct hb_param param, *list = &param;
@@ -339,7 +368,7 @@ int main(void)
         cmocka_unit_test(test_plain),         cmocka_unit_test(test_flagged),
         cmocka_unit_test(test_order_matters), cmocka_unit_test(test_all_absent),
         cmocka_unit_test(test_tied),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_drops),         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
