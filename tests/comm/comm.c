@@ -56,9 +56,9 @@ static void exchange(void **state)
 static void gather(void **state)
 {
     (void)state;
-    size_t bytes[64], all = 0;
+    size_t bytes[64];
     for (int r = 0; r < size; r++)
-        all += bytes[r] = (size_t)((r + 2) % 3);
+        bytes[r] = (size_t)((r + 2) % 3);
     unsigned char recv[200], mine[2] = {(unsigned char)rank, (unsigned char)(rank + 100)};
     OK(hb_comm_gather(world, mine, recv, bytes));
     unsigned char *at = recv;
