@@ -11,12 +11,9 @@
 
 #include "ref/backend.h"
 
-#if defined __SANITIZE_ADDRESS__
+/* A sanitizer has a malloc of its own; clang's OpenMP ends the program when it gets no memory. */
+#if defined __SANITIZE_ADDRESS__ || defined __clang__
 #define OWN_MALLOC 0
-#elif defined __has_feature
-#if __has_feature(address_sanitizer)
-#define OWN_MALLOC 0
-#endif
 #endif
 #if !defined OWN_MALLOC && defined __GLIBC__
 #define OWN_MALLOC 1
@@ -263,7 +260,7 @@ int main(void)
 #else
 int main(void)
 {
-    printf("needs a malloc of its own: glibc, and no sanitizer\n");
+    printf("needs a malloc of its own: glibc, gcc, and no sanitizer\n");
     return 77;
 }
 #endif
