@@ -76,12 +76,6 @@ int64_t hb_memory_peak(enum hb_memory_category category)
     return atomic_load(&peak[category]);
 }
 
-void hb_memory_reset_peaks(void)
-{
-    for (int c = 0; c < HB_MEMORY_CATEGORY_COUNT; c++)
-        atomic_store(&peak[c], atomic_load(&now[c]));
-}
-
 const char *hb_memory_category_name(enum hb_memory_category category)
 {
     return names[category];

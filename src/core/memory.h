@@ -32,7 +32,6 @@ void hb_memory_count(enum hb_memory_category category, int64_t bytes);
 
 int64_t hb_memory_now(enum hb_memory_category category);
 int64_t hb_memory_peak(enum hb_memory_category category);
-void hb_memory_reset_peaks(void);
 const char *hb_memory_category_name(enum hb_memory_category category);
 
 /* Tests only: the n-th allocation from now on (1 = the next) fails; 0 = off. */

@@ -250,58 +250,12 @@ static void test_rows_outside(void **state)
     example_release(&e);
 }
 
-/* Loss = sum of out dout, as a function of one input. */
-struct probe {
-    struct hb_context context;
-    struct hb_attention_forward_args f;
-    struct hb_tensor *input;
-    double *x;
-    const double *weight;
-};
-
-static double loss(void *data)
-{
-    struct probe *p = data;
-    th_put(&p->context, *p->input, p->x);
-    TH_OK(hb_attention_forward(&p->context, &p->f));
-    double *out = th_doubles(&p->context, p->f.out), sum = 0;
-    for (int64_t i = 0; i < hb_tensor_count(&p->f.out); i++)
-        sum += out[i] * p->weight[i];
-    free(out);
-    return sum;
-}
-
 static void test_gradient(void **state)
 {
     (void)state;
     static const struct shape shapes[] = {{2, {9, 4}, {0}, 4, 2, 6}, {1, {67}, {0}, 1, 1, 2}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        struct example e = example_of(&shapes[i], TH_NORMAL, 71);
-        struct probe p = {0};
-        th_open_double(&p.context);
-        p.f = forward_args(&p.context, &e);
-        TH_OK(hb_attention_forward(&p.context, &p.f));
-        struct hb_attention_backward_args b = backward_args(&p.context, &e, &p.f);
-        TH_OK(hb_attention_backward(&p.context, &b));
-        double *weight = th_doubles(&p.context, b.dout);
-        p.weight = weight;
-        static const char *const names[] = {"dq", "dk", "dv"};
-        struct hb_tensor *inputs[] = {&p.f.q, &p.f.k, &p.f.v}, *gradients[] = {&b.dq, &b.dk, &b.dv};
-        for (int g = 0; g < 3; g++) {
-            double *dx = th_doubles(&p.context, *gradients[g]);
-            p.input = inputs[g];
-            p.x = th_doubles(&p.context, *p.input);
-            th_check_gradient(names[g], loss, &p, p.x, dx, hb_tensor_count(p.input));
-            th_put(&p.context, *p.input, p.x);
-            free(p.x);
-            free(dx);
-        }
-        free(weight);
-        backward_free(&p.context, &b);
-        forward_free(&p.context, &p.f);
-        hb_context_close(&p.context);
-        example_release(&e);
-    }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        th_check_gradients_of(example_of(&shapes[i], TH_NORMAL, 71));
 }
 
 /* The first query has one key: p = 1 and its output is the value, bit for bit.

@@ -18,60 +18,11 @@ static const struct {
     {{2, {9, 67}, {0}, 4, 2, 2}, {.slots = 3, .window = 4, .sinks = 1, .combine = HB_GATED}},
 };
 
-/* Loss = sum of out dout, as a function of one input. */
-struct probe {
-    struct hb_context context;
-    struct hb_attention_forward_args f;
-    struct hb_tensor *input;
-    double *x;
-    const double *weight;
-};
-
-static double loss(void *data)
-{
-    struct probe *p = data;
-    th_put(&p->context, *p->input, p->x);
-    TH_OK(hb_attention_forward(&p->context, &p->f));
-    double *out = th_doubles(&p->context, p->f.out), sum = 0;
-    for (int64_t i = 0; i < hb_tensor_count(&p->f.out); i++)
-        sum += out[i] * p->weight[i];
-    free(out);
-    return sum;
-}
-
 static void test_gradient(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct example e = example_with(&cases[i].shape, &cases[i].sight, TH_NORMAL, 71);
-        struct probe p = {0};
-        th_open_double(&p.context);
-        p.f = forward_args(&p.context, &e);
-        TH_OK(hb_attention_forward(&p.context, &p.f));
-        struct hb_attention_backward_args b = backward_args(&p.context, &e, &p.f);
-        TH_OK(hb_attention_backward(&p.context, &b));
-        double *weight = th_doubles(&p.context, b.dout);
-        p.weight = weight;
-        static const char *const names[] = {"dq", "dk", "dv", "dslots_k", "dslots_v", "dgate"};
-        struct hb_tensor *inputs[] = {&p.f.q, &p.f.k, &p.f.v, &p.f.slots_k, &p.f.slots_v, &p.f.gate};
-        struct hb_tensor *gradients[] = {&b.dq, &b.dk, &b.dv, &b.dslots_k, &b.dslots_v, &b.dgate};
-        for (int g = 0; g < 6; g++) {
-            if (!inputs[g]->data)
-                continue;
-            double *dx = th_doubles(&p.context, *gradients[g]);
-            p.input = inputs[g];
-            p.x = th_doubles(&p.context, *p.input);
-            th_check_gradient(names[g], loss, &p, p.x, dx, hb_tensor_count(p.input));
-            th_put(&p.context, *p.input, p.x);
-            free(p.x);
-            free(dx);
-        }
-        free(weight);
-        backward_free(&p.context, &b);
-        forward_free(&p.context, &p.f);
-        hb_context_close(&p.context);
-        example_release(&e);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        th_check_gradients_of(example_with(&cases[i].shape, &cases[i].sight, TH_NORMAL, 71));
 }
 
 static void test_wide_window_is_none(void **state)
