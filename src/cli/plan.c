@@ -111,8 +111,8 @@ static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_
     request.schedule = w->schedule ? w->schedule : c->schedule;
     request.level = (int)(w->level >= 0 ? w->level : c->zero);
     if (request.data_rank >= request.shape.dp * request.shape.ep)
-        return HB_FAIL(HB_EARGUMENT, "--data-rank %lld: the layout has data ranks 0 to %lld", (long long)request.data_rank,
-                       (long long)(request.shape.dp * request.shape.ep - 1));
+        return HB_FAIL(HB_EARGUMENT, "--data-rank %lld: the layout has data ranks 0 to %lld",
+                       (long long)request.data_rank, (long long)(request.shape.dp * request.shape.ep - 1));
     HB_TRY(find_machine(w->machine, c, world, &request));
     if (hb_comm_rank(world) > 0) /* it helped to measure */
         return HB_OK;
@@ -132,7 +132,8 @@ int hb_cli_plan(int argc, char **argv)
         {"--schedule", HB_OPTION_TEXT, &w.schedule, 0, 0}, {"--target", HB_OPTION_NUMBER, &w.target, 0, 1},
         {"--machine", HB_OPTION_TEXT, &w.machine, 0, 0},  {"--set", HB_OPTION_LIST, &w.overrides, 0, 0},
         {"--json", HB_OPTION_FLAG, &w.json, 0, 0},        {"--svg", HB_OPTION_TEXT, &w.svg, 0, 0},
-        {"--equal", HB_OPTION_FLAG, &w.equal, 0, 0},      {"--data-rank", HB_OPTION_INT, &w.data_rank, 0, 1 << 24},
+        {"--equal", HB_OPTION_FLAG, &w.equal, 0, 0},
+        {"--data-rank", HB_OPTION_INT, &w.data_rank, 0, 1 << 24},
     };
     int rest, code;
     if (!hb_options_read(argc, argv, options, 10, usage, &rest, &code))

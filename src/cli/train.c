@@ -61,8 +61,8 @@ static void print_start(const struct hb_trainer *t)
            c->sequence_length);
     printf("step        %" PRId64 " x %" PRId64 " x %" PRId64 " tokens (microbatches, sequences, length)\n",
            c->accumulate, c->microbatch, c->sequence_length);
-    printf("backend     %s, %d threads, numerics %s version %d\n", t->context.backend->name, t->context.threads,
-           t->context.numerics == HB_FAST ? "fast" : "canonical", HB_NUMERICS_VERSION);
+    printf("backend     %s, %d threads, numerics %s version %d\n", t->context.backend->name,
+           t->context.threads, t->context.numerics == HB_FAST ? "fast" : "canonical", HB_NUMERICS_VERSION);
     if (t->resumed_from)
         printf("resumed     from step %" PRId64 "\n", t->resumed_from);
     printf("digest      %s\n", t->digest);
@@ -78,7 +78,8 @@ static void print_timeline(const struct hb_trainer *t)
     printf("timeline    %s/timeline.json:", t->config->run_folder);
     for (int k = 0; k < HB_SPAN_KINDS; k++)
         if (k != HB_SPAN_MESSAGE && t->timeline_totals.seconds[k] > 0)
-            printf(" %s %.1f %%", hb_span_kind_name((enum hb_span_kind)k), 100 * t->timeline_totals.seconds[k] / all);
+            printf(" %s %.1f %%", hb_span_kind_name((enum hb_span_kind)k),
+                   100 * t->timeline_totals.seconds[k] / all);
     printf("\n");
 }
 
@@ -100,10 +101,12 @@ static void print_end(const struct hb_trainer *t, const char *path)
 }
 
 /* The values' step is traced in any case. */
-static struct hb_trace_request trace_request(const struct hb_option_range *trace, const struct hb_option_range *values)
+static struct hb_trace_request trace_request(const struct hb_option_range *trace,
+                                             const struct hb_option_range *values)
 {
     struct hb_trace_request request = {
-        .values_step = values->given ? values->first : -1, .values_call = values->second, .from = 1, .to = INT64_MAX};
+        .values_step = values->given ? values->first : -1, .values_call = values->second, .from = 1,
+        .to = INT64_MAX};
     if (trace->first >= 0) {
         request.from = trace->first;
         request.to = trace->second >= 0 ? trace->second : trace->first;
@@ -162,7 +165,8 @@ static hb_status train(const char *path, struct hb_run_config *config, const str
     }
     if (status == HB_OK && trainer->chief)
         print_end(trainer, path);
-    if (status == HB_OK || hb_comm_size(config->world) == 1) /* else ranks may still be in the middle of a message */
+    /* else ranks may still be in the middle of a message */
+    if (status == HB_OK || hb_comm_size(config->world) == 1)
         hb_trainer_destroy(trainer);
     return status;
 }
@@ -202,7 +206,8 @@ int hb_cli_train(int argc, char **argv)
     if (!hb_options_read(argc, argv, options, 8, usage, &rest, &code))
         return code;
     if (rest != 1)
-        return hb_wrong_usage("train", rest ? "only one configuration, please" : "the configuration is missing");
+        return hb_wrong_usage("train",
+                              rest ? "only one configuration, please" : "the configuration is missing");
     if (values.given && values.first < 0)
         return hb_wrong_usage("train", "--trace-values needs a step");
     struct hb_trace_request request = trace_request(&trace, &values);

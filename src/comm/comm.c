@@ -33,8 +33,8 @@ bool hb_comm_is_parallel(void)
 
 int hb_comm_local_ranks(void)
 {
-    static const char *const sizes[] = {"MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE",
-                                        "PMI_SIZE"};
+    static const char *const sizes[] = {"MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                        "SLURM_NTASKS_PER_NODE", "PMI_SIZE"};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         const char *text = getenv(sizes[i]);
         if (text && atoi(text) > 0)
@@ -53,7 +53,8 @@ hb_status hb_comm_world(struct hb_comm **out)
     return hb_comm_is_parallel() ? hb_mpi_world(out) : hb_comm_self(out);
 }
 
-hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, const char *name, struct hb_comm **out)
+hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, const char *name,
+                        struct hb_comm **out)
 {
     struct hb_comm *comm = calloc(1, sizeof *comm);
     if (!comm)
@@ -153,7 +154,8 @@ static hb_status start_receive(struct hb_comm *comm, int from, int lane, void *d
     return comm->transport->receive(comm, from, lane, data, bytes, request);
 }
 
-hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t bytes, struct hb_comm_request *request)
+hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t bytes,
+                       struct hb_comm_request *request)
 {
     count_call(comm, HB_COMM_MESSAGE);
     HB_TRY(start_send(comm, to, HB_LANE_MESSAGES, HB_COMM_MESSAGE, data, bytes, request));
@@ -161,7 +163,8 @@ hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t by
     return HB_OK;
 }
 
-hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes, struct hb_comm_request *request)
+hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes,
+                          struct hb_comm_request *request)
 {
     return start_receive(comm, from, HB_LANE_MESSAGES, data, bytes, request);
 }
@@ -185,15 +188,17 @@ static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_reques
         if (!requests[i].done && requests[i].peer >= 0)
             length += (size_t)snprintf(ranks + length, sizeof ranks - length, "%s%d", length ? ", " : "",
                                        hb_comm_world_rank(comm, requests[i].peer));
-    return HB_FAIL(HB_EIO,
-                   "rank %d waited %.0f s for rank %s (group %s) in vain; it hangs or is gone. Restart from the last "
-                   "checkpoint (--resume), or give it longer (parallel.timeout)",
-                   hb_comm_world_rank(comm, comm->rank), seconds, ranks, comm->name);
+    return HB_FAIL(
+        HB_EIO,
+        "rank %d waited %.0f s for rank %s (group %s) in vain; it hangs or is gone. Restart from the last "
+        "checkpoint (--resume), or give it longer (parallel.timeout)",
+        hb_comm_world_rank(comm, comm->rank), seconds, ranks, comm->name);
 }
 
 /* Polls and gives way: ranks may share processors, and one that spins would keep
  * the others from what it waits for. */
-static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count, double *start)
+static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count,
+                          double *start)
 {
     enum { POLLS = 8 };
     *start = 0;
@@ -249,12 +254,14 @@ static hb_status all_to_all(struct hb_comm *comm, enum hb_comm_kind kind, const 
     for (int i = 1; i < comm->size; i++) {
         int from = (comm->rank + comm->size - i) % comm->size;
         if (status == HB_OK && recv_bytes[from])
-            status = start_receive(comm, from, HB_LANE_COLLECTIVES, recv[from], recv_bytes[from], &requests[count++]);
+            status = start_receive(comm, from, HB_LANE_COLLECTIVES, recv[from], recv_bytes[from],
+                                   &requests[count++]);
     }
     for (int i = 1; i < comm->size; i++) {
         int to = (comm->rank + i) % comm->size;
         if (status == HB_OK && send_bytes[to])
-            status = start_send(comm, to, HB_LANE_COLLECTIVES, kind, send[to], send_bytes[to], &requests[count++]);
+            status = start_send(comm, to, HB_LANE_COLLECTIVES, kind, send[to], send_bytes[to],
+                                &requests[count++]);
     }
     if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank])
         memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
@@ -273,7 +280,8 @@ struct ends {
 static hb_status ends_init(struct ends *ends, const struct hb_comm *comm)
 {
     size_t n = (size_t)comm->size;
-    *ends = (struct ends){calloc(n, sizeof *ends->send), calloc(n, sizeof *ends->recv), calloc(n, sizeof *ends->bytes)};
+    *ends = (struct ends){calloc(n, sizeof *ends->send), calloc(n, sizeof *ends->recv),
+                          calloc(n, sizeof *ends->bytes)};
     if (ends->send && ends->recv && ends->bytes)
         return HB_OK;
     return HB_FAIL(HB_EMEMORY, "out of memory for the messages of %d ranks", comm->size);
@@ -346,10 +354,11 @@ hb_status hb_comm_broadcast(struct hb_comm *comm, int root, void *data, size_t b
     for (int step = 1; bytes && step < size; step *= 2) {
         struct hb_comm_request request = {.peer = -1};
         if (place < step && place + step < size)
-            HB_TRY(start_send(comm, (comm->rank + step) % size, HB_LANE_COLLECTIVES, HB_COMM_BROADCAST, data, bytes,
-                              &request));
+            HB_TRY(start_send(comm, (comm->rank + step) % size, HB_LANE_COLLECTIVES, HB_COMM_BROADCAST, data,
+                              bytes, &request));
         else if (place >= step && place < 2 * step)
-            HB_TRY(start_receive(comm, (comm->rank + size - step) % size, HB_LANE_COLLECTIVES, data, bytes, &request));
+            HB_TRY(start_receive(comm, (comm->rank + size - step) % size, HB_LANE_COLLECTIVES, data, bytes,
+                                 &request));
         HB_TRY(wait_all(comm, &request, 1, &start));
     }
     hb_watch_end(comm, HB_COMM_BROADCAST, watch);
@@ -368,7 +377,8 @@ static int64_t plus(int64_t a, int64_t b)
 
 /* Everybody gets everybody's integers, in the order of ranks. They are few; and
  * a rank that does not come is named by all. */
-static hb_status combine(struct hb_comm *comm, int64_t *values, int64_t count, int64_t (*with)(int64_t, int64_t))
+static hb_status combine(struct hb_comm *comm, int64_t *values, int64_t count,
+                         int64_t (*with)(int64_t, int64_t))
 {
     if (comm->size == 1 || count == 0)
         return HB_OK;
@@ -376,7 +386,9 @@ static hb_status combine(struct hb_comm *comm, int64_t *values, int64_t count, i
     count_call(comm, HB_COMM_AGREE);
     size_t each = (size_t)count * sizeof *values, *bytes = calloc((size_t)comm->size, sizeof *bytes);
     int64_t *all = malloc((size_t)comm->size * each);
-    hb_status status = bytes && all ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for an agreement of %d ranks", comm->size);
+    hb_status status = bytes && all
+                           ? HB_OK
+                           : HB_FAIL(HB_EMEMORY, "out of memory for an agreement of %d ranks", comm->size);
     for (int r = 0; status == HB_OK && r < comm->size; r++)
         bytes[r] = each;
     if (status == HB_OK)
@@ -420,5 +432,6 @@ hb_status hb_comm_agree(struct hb_comm *comm, hb_status status)
     HB_TRY(hb_comm_broadcast(comm, (int)-first, &message, sizeof message));
     if (status != HB_OK)
         return status; /* its own message stays */
-    return HB_FAIL((hb_status)message.status, "rank %d: %s", hb_comm_world_rank(comm, (int)-first), message.text);
+    return HB_FAIL((hb_status)message.status, "rank %d: %s", hb_comm_world_rank(comm, (int)-first),
+                   message.text);
 }

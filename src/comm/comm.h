@@ -97,7 +97,8 @@ struct hb_comm_event {
     int64_t messages, bytes; /* that this rank sent to others */
     double begin, end, waited; /* seconds, of the machine's monotonic clock */
 };
-/* From now on `observe` is called for all communicators of the process that have several ranks; NULL: for none. */
+/* From now on `observe` is called for all communicators of the process that have several ranks; NULL: for
+ * none. */
 void hb_comm_observe(void (*observe)(void *context, const struct hb_comm_event *event), void *context);
 
 /* --- two ranks --- */
@@ -118,8 +119,8 @@ HB_MUST_USE hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request 
 
 /* send: for rank 0, 1, ... one behind the other, send_bytes[r] each; recv
  * likewise from each rank. They do not overlap. */
-HB_MUST_USE hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t *send_bytes, void *recv,
-                                       const size_t *recv_bytes);
+HB_MUST_USE hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t *send_bytes,
+                                       void *recv, const size_t *recv_bytes);
 /* recv: bytes[0] of rank 0, bytes[1] of rank 1, ...; `send` has bytes[own rank],
  * and may be its place in recv. */
 HB_MUST_USE hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes);

@@ -1,6 +1,6 @@
-/* A rank without others, for counting: it believes to be rank `rank` of `size`, sends into nothing, and gets from
- * every rank what it sends to that rank. So a step runs on one rank of a large job, and its traffic is counted as
- * by a real one; what it computes means nothing.
+/* A rank without others, for counting: it believes to be rank `rank` of `size`, sends into nothing, and gets
+ * from every rank what it sends to that rank. So a step runs on one rank of a large job, and its traffic is
+ * counted as by a real one; what it computes means nothing.
  *
  * Messages longer than 1 MiB are not copied: receivers keep what their memory held. */
 #ifndef HB_COMM_MIRROR_H

@@ -173,9 +173,10 @@ const char *hb_mpi_library(void)
 hb_status hb_mpi_world(struct hb_comm **out)
 {
     *out = NULL;
-    return HB_FAIL(HB_EUNSUPPORTED,
-                   "this program was built without MPI and can only run as one rank; install the Debian package "
-                   "libmpich-dev and configure again, or start it without mpiexec");
+    return HB_FAIL(
+        HB_EUNSUPPORTED,
+        "this program was built without MPI and can only run as one rank; install the Debian package "
+        "libmpich-dev and configure again, or start it without mpiexec");
 }
 
 const char *hb_mpi_library(void)

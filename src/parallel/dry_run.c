@@ -112,8 +112,9 @@ static hb_status run(struct dry *d, const struct hb_model_config *config, struct
     return HB_OK;
 }
 
-hb_status hb_dry_run(const struct hb_model_config *config, struct hb_recompute recompute, struct hb_model_part part,
-                     int64_t begin, int64_t end, int64_t sequences, int64_t length, struct hb_stage_use *use)
+hb_status hb_dry_run(const struct hb_model_config *config, struct hb_recompute recompute,
+                     struct hb_model_part part, int64_t begin, int64_t end, int64_t sequences, int64_t length,
+                     struct hb_stage_use *use)
 {
     struct dry d = {.begin = begin, .end = end, .sequences = sequences, .length = length};
     bool *blocks = calloc((size_t)config->num_hidden_layers + 2, sizeof *blocks);
@@ -142,8 +143,8 @@ hb_status hb_dry_run(const struct hb_model_config *config, struct hb_recompute r
     return status;
 }
 
-hb_status hb_cut_stages(const struct hb_model_config *config, struct hb_recompute recompute, int64_t sequences,
-                        int64_t length, int stages, int64_t *begin)
+hb_status hb_cut_stages(const struct hb_model_config *config, struct hb_recompute recompute,
+                        int64_t sequences, int64_t length, int stages, int64_t *begin)
 {
     int64_t blocks = config->num_hidden_layers + 2;
     struct hb_model_part all = {.expert_count = config->num_experts};

@@ -22,8 +22,8 @@ HB_MUST_USE hb_status hb_dry_run(const struct hb_model_config *config, struct hb
                                  struct hb_model_part part, int64_t begin, int64_t end, int64_t sequences,
                                  int64_t length, struct hb_stage_use *use);
 
-/* Cuts the model's blocks into stages where the dearest one is cheapest by counted FLOPs (parallel/partition.h):
- * begin [stages + 1]. */
+/* Cuts the model's blocks into stages where the dearest one is cheapest by counted FLOPs
+ * (parallel/partition.h): begin [stages + 1]. */
 HB_MUST_USE hb_status hb_cut_stages(const struct hb_model_config *config, struct hb_recompute recompute,
                                     int64_t sequences, int64_t length, int stages, int64_t *begin);
 

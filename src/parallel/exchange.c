@@ -41,8 +41,8 @@ static hb_status make_arrivals(int64_t ranks, int64_t here, struct hb_arrivals *
 }
 
 /* To each rank: the microbatch, then the rows for each of its experts. */
-static hb_status swap_counts(struct hb_expert_exchange *x, const int32_t *offsets, int64_t microbatch, int64_t *received,
-                             size_t *sent_rows)
+static hb_status swap_counts(struct hb_expert_exchange *x, const int32_t *offsets, int64_t microbatch,
+                             int64_t *received, size_t *sent_rows)
 {
     int64_t ranks = hb_comm_size(x->comm), self = hb_comm_rank(x->comm);
     struct hb_range own = hb_share(x->experts, ranks, self);
@@ -114,8 +114,8 @@ static size_t row_bytes(struct hb_tensor rows)
     return hb_tensor_bytes(&row);
 }
 
-static hb_status dispatch(struct hb_exchange *exchange, const struct hb_arrivals *arrivals, struct hb_tensor rows,
-                          struct hb_tensor arrived)
+static hb_status dispatch(struct hb_exchange *exchange, const struct hb_arrivals *arrivals,
+                          struct hb_tensor rows, struct hb_tensor arrived)
 {
     struct hb_expert_exchange *x = (struct hb_expert_exchange *)exchange;
     for (int64_t r = 0; r < arrivals->sources; r++) {
@@ -125,8 +125,8 @@ static hb_status dispatch(struct hb_exchange *exchange, const struct hb_arrivals
     return move(x, rows, arrived);
 }
 
-static hb_status combine(struct hb_exchange *exchange, const struct hb_arrivals *arrivals, struct hb_tensor arrived,
-                         struct hb_tensor rows)
+static hb_status combine(struct hb_exchange *exchange, const struct hb_arrivals *arrivals,
+                         struct hb_tensor arrived, struct hb_tensor rows)
 {
     struct hb_expert_exchange *x = (struct hb_expert_exchange *)exchange;
     for (int64_t r = 0; r < arrivals->sources; r++) {

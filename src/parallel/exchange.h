@@ -16,8 +16,8 @@ struct hb_expert_exchange {
     size_t *out, *in; /* [ranks] */
 };
 
-HB_MUST_USE hb_status hb_expert_exchange_init(struct hb_expert_exchange *exchange, const struct hb_model *model,
-                                              const struct hb_mesh *mesh);
+HB_MUST_USE hb_status hb_expert_exchange_init(struct hb_expert_exchange *exchange,
+                                              const struct hb_model *model, const struct hb_mesh *mesh);
 void hb_expert_exchange_release(struct hb_expert_exchange *exchange);
 
 #endif

@@ -119,7 +119,8 @@ static hb_status gather_values(struct hb_executor *e, int64_t count, const bool 
     size_t *bytes = calloc((size_t)ranks, sizeof *bytes), own = 0, all = 0;
     int64_t *counts = calloc((size_t)ranks, sizeof *counts), n = 0;
     struct record *mine = malloc((size_t)count * sizeof *mine + 1), *records = NULL;
-    hb_status status = bytes && counts && mine ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
+    hb_status status = bytes && counts && mine ? HB_OK
+                                               : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
     for (int64_t i = 0; status == HB_OK && i < count; i++)
         if (filled[i])
             mine[n++] = (struct record){i, values[i]};
@@ -249,7 +250,8 @@ static hb_status backward(struct hb_executor *e, int stage, int64_t round, bool 
     hb_trace_microbatch(e->context, lane->microbatch);
     for (int64_t b = end - 1; b >= begin; b--) {
         HB_TRY(hb_blocks_gather(e->sharding, b, b + 1));
-        HB_TRY(hb_tape_backward_input(&lane->tape, lane->entries[b - begin], lane->entries[b - begin + 1], weights));
+        HB_TRY(hb_tape_backward_input(&lane->tape, lane->entries[b - begin], lane->entries[b - begin + 1],
+                                      weights));
         hb_blocks_release(e->sharding, b, b + 1);
         if (weights)
             HB_TRY(hb_reduce_block(e->reducer, b, round));
@@ -320,19 +322,21 @@ static hb_status perform(struct hb_executor *e, const struct hb_action *a)
 static hb_status perform_timed(struct hb_executor *e, const struct hb_action *a)
 {
     char text[HB_ACTION_TEXT];
-    bool computes = a->kind == HB_ACTION_F || a->kind == HB_ACTION_I || a->kind == HB_ACTION_W || a->kind == HB_ACTION_B;
+    bool computes = a->kind == HB_ACTION_F || a->kind == HB_ACTION_I || a->kind == HB_ACTION_W ||
+                    a->kind == HB_ACTION_B;
     hb_timeline_begin(e->timeline);
     hb_status status = perform(e, a);
     hb_timeline_end(e->timeline, computes ? HB_SPAN_COMPUTE : HB_SPAN_OTHER, hb_action_text(a, text));
     return status == HB_OK ? HB_OK : hb_fail_in(status, "%s", hb_action_text(a, text));
 }
 
-hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches, int64_t M, struct hb_factors factors)
+hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches, int64_t M,
+                           struct hb_factors factors)
 {
     const struct hb_schedule_row *row = &e->schedule->rows[e->mesh->pp_i];
     if (hb_mesh_rounds(e->mesh, M) != e->schedule->microbatches)
-        return HB_FAIL(HB_EINTERNAL, "a step of %lld microbatches under a schedule of %lld rounds", (long long)M,
-                       (long long)e->schedule->microbatches);
+        return HB_FAIL(HB_EINTERNAL, "a step of %lld microbatches under a schedule of %lld rounds",
+                       (long long)M, (long long)e->schedule->microbatches);
     e->microbatches = M;
     e->batches = batches;
     e->factors = factors;
@@ -373,7 +377,8 @@ static hb_status evaluate_stage(struct hb_executor *e, int stage, int64_t m, con
     return HB_OK;
 }
 
-hb_status hb_executor_evaluate(struct hb_executor *e, const struct hb_batch *batches, int64_t count, double *sums)
+hb_status hb_executor_evaluate(struct hb_executor *e, const struct hb_batch *batches, int64_t count,
+                               double *sums)
 {
     bool *filled = calloc((size_t)count, sizeof *filled);
     int64_t D = e->mesh->data_ranks;

@@ -32,8 +32,10 @@ struct hb_step_results {
 };
 double hb_result_loss(const struct hb_step_results *results, int64_t m); /* sum of cross-entropy */
 int64_t hb_result_tokens(const struct hb_step_results *results, int64_t m);
-double hb_result_aux(const struct hb_step_results *results, int64_t m, int64_t layer); /* `hf`: layer 0 is all */
-double hb_result_z(const struct hb_step_results *results, int64_t m, int64_t layer);   /* sum of squared lse */
+/* `hf`: layer 0 is all */
+double hb_result_aux(const struct hb_step_results *results, int64_t m, int64_t layer);
+/* sum of squared lse */
+double hb_result_z(const struct hb_step_results *results, int64_t m, int64_t layer);
 
 /* Of every microbatch: as struct hb_carry has them. */
 struct hb_factors {
@@ -72,16 +74,16 @@ void hb_executor_release(struct hb_executor *executor);
 
 /* One step of M microbatches, of which `batches` has this rank's: all gradients
  * are in the reducer afterwards. Collective: world. */
-HB_MUST_USE hb_status hb_executor_step(struct hb_executor *executor, const struct hb_batch *batches, int64_t M,
-                                       struct hb_factors factors);
+HB_MUST_USE hb_status hb_executor_step(struct hb_executor *executor, const struct hb_batch *batches,
+                                       int64_t M, struct hb_factors factors);
 
 /* Gathers the results of the step from all ranks. Collective: world. */
 HB_MUST_USE hb_status hb_executor_report(struct hb_executor *executor);
 
 /* Forward only: the sum of the cross-entropy of each of `count` microbatches, of
  * which round-robin each data rank does its own. Collective: world. */
-HB_MUST_USE hb_status hb_executor_evaluate(struct hb_executor *executor, const struct hb_batch *batches, int64_t count,
-                                           double *sums);
+HB_MUST_USE hb_status hb_executor_evaluate(struct hb_executor *executor, const struct hb_batch *batches,
+                                           int64_t count, double *sums);
 
 /* Most bytes of activations in use in the last step. */
 int64_t hb_executor_activations(const struct hb_executor *executor);

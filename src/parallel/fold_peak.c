@@ -43,7 +43,8 @@ static void merge_all(struct fold *f, struct hb_node node)
     }
 }
 
-static hb_status fold(const int64_t *leaves, int64_t n, int64_t total, bool flags, int64_t *peak, int64_t *remaining)
+static hb_status fold(const int64_t *leaves, int64_t n, int64_t total, bool flags, int64_t *peak,
+                      int64_t *remaining)
 {
     struct fold f = {.total = total};
     f.nodes = malloc((size_t)(n + 1) * sizeof *f.nodes);

@@ -97,7 +97,8 @@ static bool needed(const struct hb_sharding *s, const struct hb_unit *unit, int6
 {
     int64_t last = s->model->block_count - 1;
     bool tied = s->model->config.tie_word_embeddings && unit->block == 0 && begin <= last && last < end;
-    return s->level == 3 && hb_comm_size(unit->group) > 1 && ((begin <= unit->block && unit->block < end) || tied);
+    return s->level == 3 && hb_comm_size(unit->group) > 1 &&
+           ((begin <= unit->block && unit->block < end) || tied);
 }
 
 hb_status hb_blocks_gather(struct hb_sharding *s, int64_t begin, int64_t end)

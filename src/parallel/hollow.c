@@ -23,7 +23,8 @@ static void hollow_close(struct hb_context *context)
 }
 
 /* Addresses grow, so that no two tensors overlap. */
-static hb_status hollow_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes, void **out)
+static hb_status hollow_alloc(struct hb_context *context, enum hb_memory_category category, size_t bytes,
+                              void **out)
 {
     struct hollow *h = context->state;
     *out = (void *)h->next;

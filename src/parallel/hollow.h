@@ -1,5 +1,6 @@
-/* A backend without memory and without arithmetic: the program runs on it as on any other, and what it asks for is
- * counted. So a plan does not repeat the rules of the tape, of recompute and of storage types; it runs them.
+/* A backend without memory and without arithmetic: the program runs on it as on any other, and what it asks
+ * for is counted. So a plan does not repeat the rules of the tape, of recompute and of storage types; it runs
+ * them.
  *
  * Tensors have addresses that nobody may touch; copies out leave the host's memory as it is. */
 #ifndef HB_PARALLEL_HOLLOW_H

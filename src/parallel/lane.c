@@ -18,7 +18,8 @@ static hb_status create(struct hb_executor *e, struct hb_lane **out)
     if (!lane)
         return HB_FAIL(HB_EMEMORY, "out of memory for a microbatch in flight");
     lane->entries = calloc((size_t)e->model->block_count + 1, sizeof *lane->entries);
-    hb_status status = lane->entries ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a microbatch in flight");
+    hb_status status = lane->entries ? HB_OK
+                                     : HB_FAIL(HB_EMEMORY, "out of memory for a microbatch in flight");
     if (status == HB_OK)
         status = hb_carry_init(&lane->carry, e->context, &e->model->config, e->tokens);
     if (status != HB_OK) {

@@ -32,7 +32,8 @@ HB_MUST_USE hb_status hb_send_backward(struct hb_executor *executor, struct hb_l
 HB_MUST_USE hb_status hb_receive_backward(struct hb_executor *executor, struct hb_lane *lane);
 /* The same between two stages of one rank. */
 HB_MUST_USE hb_status hb_hand_forward(struct hb_executor *executor, struct hb_lane *from, struct hb_lane *to);
-HB_MUST_USE hb_status hb_hand_backward(struct hb_executor *executor, struct hb_lane *from, struct hb_lane *to);
+HB_MUST_USE hb_status hb_hand_backward(struct hb_executor *executor, struct hb_lane *from,
+                                       struct hb_lane *to);
 /* Waits for all messages that are on their way. */
 HB_MUST_USE hb_status hb_transfers_finish(struct hb_executor *executor);
 

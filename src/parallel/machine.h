@@ -1,4 +1,5 @@
-/* The machine that a plan is made for: described in a file, or this one, measured. docs/plan.md lists the keys. */
+/* The machine that a plan is made for: described in a file, or this one, measured. docs/plan.md lists the
+ * keys. */
 #ifndef HB_PARALLEL_MACHINE_H
 #define HB_PARALLEL_MACHINE_H
 
@@ -28,8 +29,9 @@ struct hb_machine {
 /* "machine.yaml"; HB_EFORMAT with file and line. */
 HB_MUST_USE hb_status hb_machine_load(const char *path, struct hb_machine *machine);
 
-/* This machine as `ranks` ranks that share its processors: products of the backend and copies are timed for about a
- * fifth of a second each, messages between ranks 0 and 1 of `world` if there are two. Collective: world. */
+/* This machine as `ranks` ranks that share its processors: products of the backend and copies are timed for
+ * about a fifth of a second each, messages between ranks 0 and 1 of `world` if there are two. Collective:
+ * world. */
 HB_MUST_USE hb_status hb_machine_measure(struct hb_context *context, struct hb_comm *world, int64_t ranks,
                                          struct hb_machine *machine);
 

@@ -29,7 +29,8 @@ hb_status hb_mesh_parse(const char *text, struct hb_mesh_shape *shape)
 
 const char *hb_mesh_text(struct hb_mesh_shape shape, char *text, size_t size)
 {
-    snprintf(text, size, "dp=%lld, ep=%lld, pp=%lld", (long long)shape.dp, (long long)shape.ep, (long long)shape.pp);
+    snprintf(text, size, "dp=%lld, ep=%lld, pp=%lld", (long long)shape.dp, (long long)shape.ep,
+             (long long)shape.pp);
     return text;
 }
 
@@ -50,8 +51,8 @@ static double distance(struct hb_mesh_shape a, struct hb_mesh_shape b)
     return d;
 }
 
-static struct hb_mesh_shape nearest(struct hb_mesh_shape wanted, int64_t ranks, int64_t experts, int64_t blocks,
-                                    double beyond, double *found)
+static struct hb_mesh_shape nearest(struct hb_mesh_shape wanted, int64_t ranks, int64_t experts,
+                                    int64_t blocks, double beyond, double *found)
 {
     struct hb_mesh_shape best = {ranks, 1, 1};
     *found = -1;
@@ -94,8 +95,8 @@ hb_status hb_mesh_check(struct hb_mesh_shape shape, int64_t ranks, int64_t exper
         length += (size_t)snprintf(near + length, sizeof near - length, "%s%s", i ? "; " : "",
                                    hb_mesh_text(s, text, sizeof text));
     }
-    return HB_FAIL(HB_EARGUMENT, "%s %s; the nearest layouts that fit %lld ranks: %s", wanted, why, (long long)ranks,
-                   near);
+    return HB_FAIL(HB_EARGUMENT, "%s %s; the nearest layouts that fit %lld ranks: %s", wanted, why,
+                   (long long)ranks, near);
 }
 
 /* --- ranks --- */
@@ -179,8 +180,8 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-struct hb_range hb_mesh_held(const struct hb_mesh *mesh, int64_t M, bool scattered, int64_t round, int64_t first,
-                             int64_t count)
+struct hb_range hb_mesh_held(const struct hb_mesh *mesh, int64_t M, bool scattered, int64_t round,
+                             int64_t first, int64_t count)
 {
     int64_t D = mesh->data_ranks;
     if (scattered)

@@ -36,7 +36,8 @@ const char *hb_mesh_text(struct hb_mesh_shape shape, char *text, size_t size);
 
 /* Does the shape fit the number of ranks, the experts (0: a dense model) and the
  * blocks? HB_EARGUMENT says why not and names the nearest shapes that do. */
-HB_MUST_USE hb_status hb_mesh_check(struct hb_mesh_shape shape, int64_t ranks, int64_t experts, int64_t blocks);
+HB_MUST_USE hb_status hb_mesh_check(struct hb_mesh_shape shape, int64_t ranks, int64_t experts,
+                                    int64_t blocks);
 
 /* Collective: world. The shape has been checked. */
 HB_MUST_USE hb_status hb_mesh_create(struct hb_comm *world, struct hb_mesh_shape shape, struct hb_mesh *mesh);
@@ -57,7 +58,7 @@ int64_t hb_mesh_rounds(const struct hb_mesh *mesh, int64_t M);
 int64_t hb_mesh_microbatch(const struct hb_mesh *mesh, int64_t M, bool scattered, int64_t round, int64_t d);
 /* The microbatches that data ranks [first, first + count) have, together: of one
  * round if `scattered`, else of all. Maybe empty. */
-struct hb_range hb_mesh_held(const struct hb_mesh *mesh, int64_t M, bool scattered, int64_t round, int64_t first,
-                             int64_t count);
+struct hb_range hb_mesh_held(const struct hb_mesh *mesh, int64_t M, bool scattered, int64_t round,
+                             int64_t first, int64_t count);
 
 #endif

@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* Stage by stage from the front: the cheapest way to cut the first b blocks into s stages is known for all b. */
+/* Stage by stage from the front: the cheapest way to cut the first b blocks into s stages is known for
+ * all b. */
 struct table {
     const double *cost;
     int64_t blocks;
@@ -12,7 +13,8 @@ struct table {
     int64_t *cut;         /* [stages * (blocks + 1)] where stage s begins when it ends at b */
 };
 
-/* `limit` infinite: the value of a cut is its dearest stage. Else its sum of squares, dearer stages excluded. */
+/* `limit` infinite: the value of a cut is its dearest stage. Else its sum of squares, dearer
+ * stages excluded. */
 static double value_of(double before, double stage, double limit)
 {
     if (isinf(limit))
@@ -53,7 +55,8 @@ hb_status hb_partition(const double *cost, int64_t blocks, int stages, int64_t *
     double *values = malloc(2 * row * sizeof *values);
     struct table t = {.cost = cost, .blocks = blocks, .before = values, .now = values ? values + row : NULL};
     t.cut = malloc((size_t)stages * row * sizeof *t.cut);
-    hb_status status = values && t.cut ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for cutting a model into stages");
+    hb_status status = values && t.cut ? HB_OK
+                                       : HB_FAIL(HB_EMEMORY, "out of memory for cutting a model into stages");
     if (status == HB_OK) {
         /* Sums are made anew in the second pass, in the same order, so that equal stays equal. */
         double dearest = cut_all(&t, stages, (double)INFINITY);

@@ -31,7 +31,8 @@ struct hb_model_part hb_plan_part(const struct hb_plan *plan, int64_t pp_i, int6
     struct hb_range experts = hb_share(plan->request.model->num_experts, shape->ep, d % shape->ep);
     memset(blocks, 0, (size_t)(plan->request.model->num_hidden_layers + 2) * sizeof *blocks);
     for (int s = 0; s < plan->schedule.stages; s++)
-        for (int64_t b = plan->stage_begin[s]; plan->schedule.rank_of[s] == pp_i && b < plan->stage_begin[s + 1]; b++)
+        for (int64_t b = plan->stage_begin[s];
+             plan->schedule.rank_of[s] == pp_i && b < plan->stage_begin[s + 1]; b++)
             blocks[b] = true;
     return (struct hb_model_part){
         .blocks = blocks, .first_expert = experts.begin, .expert_count = experts.end - experts.begin};
@@ -63,8 +64,8 @@ static bool is_stack(const struct hb_param *param)
     return param->name_after[0] != '\0';
 }
 
-static hb_status list_units(const struct hb_plan *plan, const struct hb_model *model, struct hb_plan_unit **units,
-                            int64_t *count)
+static hb_status list_units(const struct hb_plan *plan, const struct hb_model *model,
+                            struct hb_plan_unit **units, int64_t *count)
 {
     const struct hb_mesh_shape *shape = &plan->request.shape;
     struct hb_param **p = model->params;
@@ -114,8 +115,8 @@ static hb_status measure_stages(struct hb_plan *plan)
     const struct hb_plan_request *r = &plan->request;
     struct hb_model_part all = {.expert_count = r->model->num_experts};
     for (int s = 0; s < plan->schedule.stages; s++) {
-        HB_TRY(hb_dry_run(r->model, r->recompute, all, plan->stage_begin[s], plan->stage_begin[s + 1], r->sequences,
-                          r->length, &plan->use[s]));
+        HB_TRY(hb_dry_run(r->model, r->recompute, all, plan->stage_begin[s], plan->stage_begin[s + 1],
+                          r->sequences, r->length, &plan->use[s]));
         plan->flops += plan->use[s].forward_flops + plan->use[s].input_flops + plan->use[s].weight_flops;
     }
     plan->flops *= (double)r->microbatches;
@@ -144,7 +145,8 @@ static hb_status open_schedule(struct hb_plan *plan)
     struct hb_simulation equal;
     HB_TRY(hb_schedule_open(r->schedule, (int)r->shape.pp, plan->rounds, &plan->schedule));
     if (plan->schedule.stages > blocks)
-        return HB_FAIL(HB_EARGUMENT, "schedule %s has %d stages, the model only %lld blocks; use fewer ranks or chunks",
+        return HB_FAIL(HB_EARGUMENT,
+                       "schedule %s has %d stages, the model only %lld blocks; use fewer ranks or chunks",
                        r->schedule, plan->schedule.stages, (long long)blocks);
     if (!hb_schedule_has(&plan->schedule, HB_ACTION_RECV_F))
         HB_TRY(hb_schedule_add_messages(&plan->schedule));
@@ -200,7 +202,8 @@ static hb_status make(struct hb_plan *plan)
     HB_TRY(hb_mesh_check(r->shape, plan->ranks, r->model->num_experts, blocks));
     HB_TRY(count_model(plan));
     HB_TRY(open_schedule(plan));
-    HB_TRY(hb_cut_stages(r->model, r->recompute, r->sequences, r->length, plan->schedule.stages, plan->stage_begin));
+    HB_TRY(hb_cut_stages(r->model, r->recompute, r->sequences, r->length, plan->schedule.stages,
+                         plan->stage_begin));
     HB_TRY(measure_stages(plan));
     for (int64_t pp_i = 0; pp_i < r->shape.pp; pp_i++) {
         HB_TRY(describe_rank(plan, pp_i));

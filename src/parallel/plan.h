@@ -1,9 +1,10 @@
 /* The plan: what a run will need on every rank, before it is started.
  *
- * Memory: parameters, gradients and moments from the model's parameters and the shares of ZeRO; activations from a
- * dry run of each stage (parallel/dry_run.h) and the order of the schedule. Traffic: counted as comm counts it
- * (messages and bytes that a rank sends). Time: the simulator, with the machine's rates. docs/plan.md has the
- * formulas. What depends on the router's choices is given for even routing and for the worst one. */
+ * Memory: parameters, gradients and moments from the model's parameters and the shares of ZeRO; activations
+ * from a dry run of each stage (parallel/dry_run.h) and the order of the schedule. Traffic: counted as comm
+ * counts it (messages and bytes that a rank sends). Time: the simulator, with the machine's rates.
+ * docs/plan.md has the formulas. What depends on the router's choices is given for even routing and for the
+ * worst one. */
 #ifndef HB_PARALLEL_PLAN_H
 #define HB_PARALLEL_PLAN_H
 
@@ -20,7 +21,8 @@ struct hb_plan_request {
     int64_t microbatches;      /* M of a step, over all data ranks */
     struct hb_mesh_shape shape;
     int level;         /* ZeRO, 0 to 3 */
-    int64_t data_rank; /* whose figures are wanted: 0 .. D - 1; -1: the last one, which has the largest shares */
+    /* whose figures are wanted: 0 .. D - 1; -1: the last one, which has the largest shares */
+    int64_t data_rank;
     const char *schedule;
     double target; /* utilisation of the pipeline that the least number of microbatches is wanted for */
     struct hb_machine machine;
@@ -98,7 +100,8 @@ void hb_plan_release(struct hb_plan *plan);
 
 /* --- for the files of this unit --- */
 
-/* The share of rank pp_i in the model: blocks (allocated by the caller, [L + 2]) and experts of data rank `d`. */
+/* The share of rank pp_i in the model: blocks (allocated by the caller, [L + 2]) and experts of data rank
+ * `d`. */
 struct hb_model_part hb_plan_part(const struct hb_plan *plan, int64_t pp_i, int64_t d, bool *blocks);
 HB_MUST_USE hb_status hb_plan_memory(struct hb_plan *plan, int64_t pp_i);
 HB_MUST_USE hb_status hb_plan_traffic(struct hb_plan *plan, int64_t pp_i);

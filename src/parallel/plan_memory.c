@@ -6,10 +6,11 @@
 
 enum { WEIGHT = 4, ROOT = 4, MOMENTS = 8, ACTIVATION = 4 };
 
-static void count_states(const struct hb_plan *plan, struct hb_plan_rank *rank, const struct hb_plan_unit *units,
-                         int64_t count)
+static void count_states(const struct hb_plan *plan, struct hb_plan_rank *rank,
+                         const struct hb_plan_unit *units, int64_t count)
 {
-    int64_t tied_head = plan->request.model->tie_word_embeddings ? plan->request.model->num_hidden_layers + 1 : -1;
+    int64_t tied_head = plan->request.model->tie_word_embeddings ? plan->request.model->num_hidden_layers + 1
+                                                                 : -1;
     for (int64_t u = 0; u < count; u++) {
         const struct hb_plan_unit *unit = &units[u];
         int level = unit->ranks > 1 ? plan->request.level : 0;
@@ -22,8 +23,8 @@ static void count_states(const struct hb_plan *plan, struct hb_plan_rank *rank, 
 }
 
 /* At level 3 the weights of one block and of the next one are there. */
-static void count_gathered(const struct hb_plan *plan, struct hb_plan_rank *rank, const struct hb_plan_unit *units,
-                           int64_t count)
+static void count_gathered(const struct hb_plan *plan, struct hb_plan_rank *rank,
+                           const struct hb_plan_unit *units, int64_t count)
 {
     double most = 0, before = 0;
     if (plan->request.level < 3)
@@ -127,9 +128,10 @@ static hb_status leaf_order(const struct hb_plan *plan, int stage, int64_t d, in
     return HB_OK;
 }
 
-/* Levels 0 and 1: partial sums of whole gradients. Levels 2 and 3: the leaves of a round, whole, and partial sums
- * of shards. Every parameter at its own peak: an upper bound, as not all peak at once. */
-static hb_status count_fold(struct hb_plan *plan, int64_t pp_i, const struct hb_plan_unit *units, int64_t count)
+/* Levels 0 and 1: partial sums of whole gradients. Levels 2 and 3: the leaves of a round, whole, and partial
+ * sums of shards. Every parameter at its own peak: an upper bound, as not all peak at once. */
+static hb_status count_fold(struct hb_plan *plan, int64_t pp_i, const struct hb_plan_unit *units,
+                            int64_t count)
 {
     struct hb_plan_rank *rank = &plan->rank[pp_i];
     int stage = 0;
@@ -169,7 +171,9 @@ static void count_exchange(struct hb_plan *plan, struct hb_plan_rank *rank, cons
         if (units[u].ranks > 1 && (double)(units[u].elements + units[u].shard) > largest)
             largest = (double)(units[u].elements + units[u].shard);
     double rows = r->shape.ep > 1 && r->model->num_experts ? ACTIVATION * C * 2 * even_rows(plan) : 0;
-    double worst = r->shape.ep > 1 && r->model->num_experts ? ACTIVATION * C * (even_rows(plan) + worst_rows(plan)) : 0;
+    double worst = r->shape.ep > 1 && r->model->num_experts
+                       ? ACTIVATION * C * (even_rows(plan) + worst_rows(plan))
+                       : 0;
     double carry = r->shape.pp > 1 ? 2 * ACTIVATION * C * (double)(r->sequences * r->length) : 0;
     rank->bytes[HB_PLAN_EXCHANGE] = WEIGHT * largest + rows + carry;
     rank->worst_bytes[HB_PLAN_EXCHANGE] = WEIGHT * largest + worst + carry;

@@ -3,9 +3,10 @@
 
 #include "parallel/plan.h"
 
-/* The slower of what stays inside nodes and what leaves them, for `bytes` that a rank sends evenly to the others of
- * a group of `count` ranks, `stride` apart in the world. */
-static double transfer(const struct hb_machine *m, int64_t count, int64_t stride, double messages, double bytes)
+/* The slower of what stays inside nodes and what leaves them, for `bytes` that a rank sends evenly to the
+ * others of a group of `count` ranks, `stride` apart in the world. */
+static double transfer(const struct hb_machine *m, int64_t count, int64_t stride, double messages,
+                       double bytes)
 {
     int64_t near = m->node / stride < 1 ? 1 : m->node / stride;
     if (near > count)
@@ -35,7 +36,8 @@ static struct stage_time stage_time(const struct hb_plan *plan, int stage, const
     const struct hb_plan_request *r = &plan->request;
     struct stage_time t = {0};
     double rows = (double)(r->sequences * r->length * r->model->num_experts_per_tok);
-    double leaving = 4 * rows * (double)r->model->hidden_size * (double)(r->shape.ep - 1) / (double)r->shape.ep;
+    double leaving = 4 * rows * (double)r->model->hidden_size * (double)(r->shape.ep - 1) /
+                     (double)r->shape.ep;
     for (int64_t b = plan->stage_begin[stage]; b < plan->stage_begin[stage + 1]; b++)
         if (is_expert_block(r->model, b))
             t.exchange += 2 * transfer(&r->machine, r->shape.ep, 1, (double)(r->shape.ep - 1), leaving);
@@ -71,7 +73,8 @@ static hb_status cost_stages(struct hb_plan *plan)
         const struct hb_stage_use *use = &plan->use[s];
         double f = use->forward_flops / rate, i = use->input_flops / rate, w = use->weight_flops / rate;
         double gather_f = exposed(t.gather, f), gather_i = exposed(t.gather, i);
-        plan->cost[s] = (struct hb_stage_cost){f + t.exchange + gather_f, i + t.exchange + gather_i, w + t.reduce, 0};
+        plan->cost[s] = (struct hb_stage_cost){f + t.exchange + gather_f, i + t.exchange + gather_i,
+                                               w + t.reduce, 0};
         double *seconds = plan->rank[pp_i].seconds;
         seconds[HB_PLAN_COMPUTING] += n * (f + i + w);
         seconds[HB_PLAN_EXCHANGING] += n * 2 * t.exchange;
@@ -101,8 +104,8 @@ static hb_status cost_end(struct hb_plan *plan, int64_t pp_i)
         double once = transfer(&r->machine, unit->ranks, stride, others, bytes);
         rank->seconds[HB_PLAN_REDUCING] += nodes * once;
         rank->seconds[HB_PLAN_GATHERING] += r->level < 3 ? once : 0;
-        /* 4 bytes of gradient twice (finite and norm; update), weight and two moments read and written; at level 0
-         * every rank updates everything. */
+        /* 4 bytes of gradient twice (finite and norm; update), weight and two moments read and written; at
+         * level 0 every rank updates everything. */
         double updated = r->level == 0 || unit->ranks == 1 ? (double)unit->elements : (double)unit->shard;
         rank->seconds[HB_PLAN_UPDATING] += 32 * updated / r->machine.memory_bandwidth;
     }
@@ -122,7 +125,8 @@ static struct hb_costs costs_of(const struct hb_plan *plan)
 {
     const struct hb_plan_request *r = &plan->request;
     double bytes = 4 * (double)(r->sequences * r->length * r->model->hidden_size);
-    return (struct hb_costs){.stage = plan->cost, .message = transfer(&r->machine, 2, plan->data_ranks, 1, bytes)};
+    return (struct hb_costs){.stage = plan->cost,
+        .message = transfer(&r->machine, 2, plan->data_ranks, 1, bytes)};
 }
 
 /* The least number of rounds with which the schedule, at these costs of stages, reaches the target. */

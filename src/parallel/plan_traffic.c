@@ -4,15 +4,16 @@
 
 enum { ELEMENT = 4 };
 
-static void add(struct hb_plan_rank *rank, enum hb_plan_traffic kind, double messages, double bytes, double worst)
+static void add(struct hb_plan_rank *rank, enum hb_plan_traffic kind, double messages, double bytes,
+                double worst)
 {
     rank->messages[kind] += messages;
     rank->sent[kind] += bytes;
     rank->worst_sent[kind] += worst;
 }
 
-/* Rows to the experts' ranks, their outputs back, the outputs' gradients, the rows' gradients: 4 times K rows a
- * token, of which even routing leaves 1 / ep at home and the worst one none. */
+/* Rows to the experts' ranks, their outputs back, the outputs' gradients, the rows' gradients: 4 times K rows
+ * a token, of which even routing leaves 1 / ep at home and the worst one none. */
 static void count_experts(const struct hb_plan *plan, int64_t pp_i, struct hb_plan_rank *rank)
 {
     const struct hb_plan_request *r = &plan->request;
@@ -20,8 +21,10 @@ static void count_experts(const struct hb_plan *plan, int64_t pp_i, struct hb_pl
     double rows = (double)(r->sequences * r->length * r->model->num_experts_per_tok);
     double bytes = ELEMENT * rows * (double)r->model->hidden_size;
     for (int s = 0; s < plan->schedule.stages; s++)
-        for (int64_t b = plan->stage_begin[s]; plan->schedule.rank_of[s] == pp_i && b < plan->stage_begin[s + 1]; b++)
-            if (b >= 1 && b <= r->model->num_hidden_layers && hb_model_config_is_moe(r->model, b - 1) && others > 0)
+        for (int64_t b = plan->stage_begin[s];
+             plan->schedule.rank_of[s] == pp_i && b < plan->stage_begin[s + 1]; b++)
+            if (b >= 1 && b <= r->model->num_hidden_layers && hb_model_config_is_moe(r->model, b - 1) &&
+                others > 0)
                 add(rank, HB_PLAN_EXPERTS, 5 * mine * others, 4 * mine * bytes * others / (double)r->shape.ep,
                     4 * mine * bytes);
 }

@@ -14,9 +14,10 @@ static hb_status cut_blocks(struct hb_ranks *r, const struct hb_model_config *co
     int64_t blocks = config->num_hidden_layers + 2;
     s->count = r->schedule.stages;
     if (s->count > blocks)
-        return HB_FAIL(HB_EARGUMENT, "schedule %s has %d stages, the model %lld blocks (embedding, layers, head); take "
-                       "fewer ranks in the pipe or a schedule with fewer chunks", r->schedule.name, s->count,
-                       (long long)blocks);
+        return HB_FAIL(HB_EARGUMENT,
+                       "schedule %s has %d stages, the model %lld blocks (embedding, layers, head); take "
+                       "fewer ranks in the pipe or a schedule with fewer chunks",
+                       r->schedule.name, s->count, (long long)blocks);
     s->first_block = calloc((size_t)s->count + 1, sizeof *s->first_block);
     s->rank_of = calloc((size_t)s->count, sizeof *s->rank_of);
     r->blocks = calloc((size_t)blocks, sizeof *r->blocks);
@@ -39,7 +40,8 @@ static hb_status open(struct hb_ranks *r, struct hb_comm *world, const struct hb
     const struct hb_ranks_options *o = &r->options;
     int64_t blocks = config->num_hidden_layers + 2, pp = o->shape.pp;
     HB_TRY(hb_mesh_check(o->shape, hb_comm_size(world), config->num_experts, blocks));
-    HB_TRY(o->mirrored ? hb_mesh_mirror(world, o->shape, &r->mesh) : hb_mesh_create(world, o->shape, &r->mesh));
+    HB_TRY(o->mirrored ? hb_mesh_mirror(world, o->shape, &r->mesh)
+                       : hb_mesh_create(world, o->shape, &r->mesh));
     HB_TRY(hb_schedule_open(o->schedule, (int)pp, hb_mesh_rounds(&r->mesh, o->microbatches), &r->schedule));
     if (!hb_schedule_has(&r->schedule, HB_ACTION_SEND_F))
         HB_TRY(hb_schedule_add_messages(&r->schedule));

@@ -41,7 +41,8 @@ struct hb_ranks {
 
 /* HB_EARGUMENT says what does not fit. Collective: world. */
 HB_MUST_USE hb_status hb_ranks_open(struct hb_ranks *ranks, struct hb_comm *world,
-                                    const struct hb_ranks_options *options, const struct hb_model_config *config);
+                                    const struct hb_ranks_options *options,
+                                    const struct hb_model_config *config);
 HB_MUST_USE hb_status hb_ranks_attach(struct hb_ranks *ranks, struct hb_model *model);
 /* For microbatches of up to `tokens` rows. */
 HB_MUST_USE hb_status hb_ranks_start(struct hb_ranks *ranks, int64_t tokens);

@@ -5,12 +5,13 @@
 
 #include "core/tree.h"
 
-hb_status hb_reducer_init(struct hb_reducer *reducer, struct hb_sharding *sharding, struct hb_gradients *gradients,
-                          int tied_peer)
+hb_status hb_reducer_init(struct hb_reducer *reducer, struct hb_sharding *sharding,
+                          struct hb_gradients *gradients, int tied_peer)
 {
     *reducer = (struct hb_reducer){
         .sharding = sharding, .gradients = gradients, .pipe = sharding->mesh->pipe, .tied_peer = tied_peer};
-    reducer->folds = calloc((size_t)(sharding->model->param_count * HB_PARAM_USES_MAX + 1), sizeof *reducer->folds);
+    reducer->folds = calloc((size_t)(sharding->model->param_count * HB_PARAM_USES_MAX + 1),
+                            sizeof *reducer->folds);
     return reducer->folds ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the folds of gradients");
 }
 
@@ -199,7 +200,8 @@ static hb_status add_node(struct hb_reducer *r, int64_t p, int use, struct hb_no
         HB_TRY(hb_pool_take(&r->gradients->pool, hb_tensor_bytes(&root.value), &new.buffer));
     fold->nodes[fold->count++] = new;
     if (node.begin > 0 && has_flags(param, use))
-        HB_TRY(hb_pool_take(&r->gradients->pool, hb_tensor_bytes(&root.present), &fold->nodes[fold->count - 1].present));
+        HB_TRY(hb_pool_take(&r->gradients->pool, hb_tensor_bytes(&root.present),
+                            &fold->nodes[fold->count - 1].present));
     *v = view_of(r, p, use, &fold->nodes[fold->count - 1]);
     return HB_OK;
 }
@@ -231,8 +233,10 @@ struct piece {
 
 /* Calls `visit` for every piece of the nodes `held` that goes to rank `to`, in an
  * order that sender and receiver agree on. */
-static hb_status walk(struct hb_reducer *r, const struct hb_unit *unit, unsigned uses, struct hb_range held, int to,
-                      hb_status (*visit)(struct hb_reducer *r, const struct piece *piece, void *state), void *state)
+static hb_status walk(struct hb_reducer *r, const struct hb_unit *unit, unsigned uses, struct hb_range held,
+                      int to,
+                      hb_status (*visit)(struct hb_reducer *r, const struct piece *piece, void *state),
+                      void *state)
 {
     struct hb_node nodes[HB_FOLD_NODES_MAX];
     int count = nodes_of(held, r->microbatches, nodes), ranks = hb_comm_size(unit->group);
@@ -257,7 +261,8 @@ static hb_status measure(struct hb_reducer *r, const struct piece *piece, void *
     const struct hb_param *param = r->sharding->model->params[piece->p];
     struct hb_tensor t = hb_tensor_1d(NULL, NULL, param->use[piece->use].root.dtype,
                                       piece->range.end - piece->range.begin);
-    *(size_t *)state += hb_tensor_bytes(&t) + (size_t)(piece->parts.end - piece->parts.begin) * sizeof(int32_t);
+    *(size_t *)state += hb_tensor_bytes(&t) +
+                        (size_t)(piece->parts.end - piece->parts.begin) * sizeof(int32_t);
     return HB_OK;
 }
 
@@ -267,7 +272,8 @@ static hb_status own_piece(struct hb_reducer *r, const struct piece *piece, stru
     const struct hb_param *param = r->sharding->model->params[piece->p];
     HB_TRY(hb_gradients_node(r->gradients, param, piece->use, piece->node.begin, piece->node.end, &v->value,
                              &v->present));
-    v->value = hb_tensor_rows(hb_tensor_1d(v->value.home, v->value.data, v->value.dtype, hb_param_count(param)),
+    v->value = hb_tensor_rows(hb_tensor_1d(v->value.home, v->value.data, v->value.dtype,
+                                           hb_param_count(param)),
                               piece->range.begin, piece->range.end - piece->range.begin);
     v->present = flags(v->present, piece->parts.begin, piece->parts.end);
     return HB_OK;
@@ -325,9 +331,11 @@ static hb_status reduce_unit(struct hb_reducer *r, const struct hb_unit *unit, u
         return HB_OK; /* the leaves' own fold is all */
     int64_t each = unit->experts ? mesh->shape.ep : 1;
     struct hb_range *held = calloc((size_t)ranks, sizeof *held);
-    size_t *out = calloc((size_t)ranks, sizeof *out), *in = calloc((size_t)ranks, sizeof *in), sent = 0, received = 0;
+    size_t *out = calloc((size_t)ranks, sizeof *out), *in = calloc((size_t)ranks, sizeof *in), sent = 0,
+           received = 0;
     hb_status status;
-    HB_TRY_CLEAN(held && out && in ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a reduction of %d ranks", ranks));
+    HB_TRY_CLEAN(held && out && in ? HB_OK
+                                   : HB_FAIL(HB_EMEMORY, "out of memory for a reduction of %d ranks", ranks));
     for (int i = 0; i < ranks; i++) {
         held[i] = hb_mesh_held(mesh, r->microbatches, hb_reducer_scattered(r), round, i * each, each);
     }
@@ -353,7 +361,8 @@ static hb_status reduce_unit(struct hb_reducer *r, const struct hb_unit *unit, u
     for (int64_t p = unit->first; p < unit->first + unit->count; p++)
         for (int use = 0; use < r->sharding->model->params[p]->use_count; use++)
             if (uses & 1u << use)
-                hb_gradients_drop(r->gradients, r->sharding->model->params[p], use, held[self].begin, held[self].end);
+                hb_gradients_drop(r->gradients, r->sharding->model->params[p], use, held[self].begin,
+                                  held[self].end);
 cleanup:
     free(held);
     free(out);

@@ -28,7 +28,8 @@ struct hb_reducer {
     struct hb_sharding *sharding;
     struct hb_gradients *gradients;
     struct hb_comm *pipe;
-    int tied_peer; /* rank in the pipe that has the other use of a tied embedding; -1: it is here, or there is none */
+    /* rank in the pipe that has the other use of a tied embedding; -1: it is here, or there is none */
+    int tied_peer;
     int64_t microbatches;
     struct hb_shard_fold *folds; /* [parameters * uses] */
 };

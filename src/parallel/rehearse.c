@@ -22,7 +22,8 @@ static int64_t round_of(const struct rehearsal *r, int64_t microbatch)
 {
     const struct hb_mesh *mesh = &r->ranks.mesh;
     int64_t M = r->options->microbatches, round = 0, last = hb_mesh_rounds(mesh, M) - 1;
-    while (round < last && hb_mesh_microbatch(mesh, M, r->options->zero >= 2, round, mesh->data_rank) != microbatch)
+    while (round < last &&
+           hb_mesh_microbatch(mesh, M, r->options->zero >= 2, round, mesh->data_rank) != microbatch)
         round++;
     return round; /* only the last one may be without a microbatch */
 }
@@ -33,12 +34,14 @@ static hb_status meet(struct hb_exchange *exchange, struct hb_tensor offsets, in
 {
     const struct rehearsal *r = (const struct rehearsal *)exchange;
     const struct hb_mesh *mesh = &r->ranks.mesh;
-    int64_t ep = mesh->shape.ep, E = offsets.shape[0] - 1, M = r->options->microbatches, round = round_of(r, microbatch);
+    int64_t ep = mesh->shape.ep, E = offsets.shape[0] - 1, M = r->options->microbatches,
+            round = round_of(r, microbatch);
     struct hb_range own = hb_share(E, ep, mesh->ep_i);
     int64_t here = own.end - own.begin, tokens = r->options->sequences * r->options->length;
     int64_t each = (tokens + here - 1) / here;
     size_t head = sizeof **arrivals + (size_t)ep * sizeof(struct hb_arrival);
-    struct hb_arrivals *a = calloc(1, head + (size_t)ep * sizeof(size_t) + (size_t)(ep * (here + 1)) * sizeof(int32_t));
+    struct hb_arrivals *a = calloc(1, head + (size_t)ep * sizeof(size_t) +
+                                          (size_t)(ep * (here + 1)) * sizeof(int32_t));
     if (!a)
         return HB_FAIL(HB_EMEMORY, "out of memory for an exchange of rows");
     a->sources = ep;

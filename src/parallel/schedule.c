@@ -30,7 +30,8 @@ const char *hb_action_text(const struct hb_action *action, char text[HB_ACTION_T
 
 /* --- building --- */
 
-hb_status hb_schedule_create(const char *name, int ranks, int stages, int64_t microbatches, struct hb_schedule *out)
+hb_status hb_schedule_create(const char *name, int ranks, int stages, int64_t microbatches,
+                             struct hb_schedule *out)
 {
     *out = (struct hb_schedule){.ranks = ranks, .stages = stages, .microbatches = microbatches};
     snprintf(out->name, sizeof out->name, "%s", name);
@@ -86,7 +87,8 @@ hb_status hb_schedule_place(struct hb_schedule *s)
         for (int64_t i = 0; i < s->rows[r].count; i++) {
             int stage = s->rows[r].actions[i].stage;
             if (s->rank_of[stage] >= 0 && s->rank_of[stage] != r)
-                return HB_FAIL(HB_EFORMAT, "%s: stage %d is on rank %d and on rank %d; a stage lives on one rank",
+                return HB_FAIL(HB_EFORMAT,
+                               "%s: stage %d is on rank %d and on rank %d; a stage lives on one rank",
                                s->name, stage, s->rank_of[stage], r);
             s->rank_of[stage] = r;
         }
@@ -118,8 +120,9 @@ static hb_status open_file(const char *path, int ranks, int64_t microbatches, st
     if (out->ranks == ranks && out->microbatches == microbatches)
         return HB_OK;
     hb_status status = HB_FAIL(
-        HB_EARGUMENT, "%s: is a schedule of %d ranks and %lld microbatches; this run has %d pipeline ranks and %lld "
-                      "microbatches a data rank and step",
+        HB_EARGUMENT,
+        "%s: is a schedule of %d ranks and %lld microbatches; this run has %d pipeline ranks and %lld "
+        "microbatches a data rank and step",
         path, out->ranks, (long long)out->microbatches, ranks, (long long)microbatches);
     hb_schedule_release(out);
     return status;
@@ -154,7 +157,8 @@ hb_status hb_schedule_text(const struct hb_schedule *schedule, char **text)
     for (int r = 0; r < schedule->ranks; r++) {
         const struct hb_schedule_row *row = &schedule->rows[r];
         for (int64_t i = 0; i < row->count; i++)
-            used += (size_t)sprintf(out + used, "%s%s", i ? " " : "", hb_action_text(&row->actions[i], action));
+            used += (size_t)sprintf(out + used, "%s%s", i ? " " : "",
+                                    hb_action_text(&row->actions[i], action));
         used += (size_t)sprintf(out + used, "\n");
     }
     *text = out;

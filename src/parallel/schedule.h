@@ -89,21 +89,22 @@ const char *hb_action_kind_name(enum hb_action_kind kind); /* "F", "RECV_F", "GA
 
 /* --- passes --- */
 
-/* Puts SEND right behind what makes a message, and RECV right before what needs it, or earlier where the order
- * of the messages between the two ranks asks for it. Neighbouring stages on one rank hand over without a
- * message. The schedule must be checked, and have no messages yet. */
+/* Puts SEND right behind what makes a message, and RECV right before what needs it, or earlier where the
+ * order of the messages between the two ranks asks for it. Neighbouring stages on one rank hand over without
+ * a message. The schedule must be checked, and have no messages yet. */
 HB_MUST_USE hb_status hb_schedule_add_messages(struct hb_schedule *schedule);
 
-/* Puts GATHER before the first action that needs a stage's parameters (F, I, B; W needs none) and RELEASE after
- * the last, so that a rank holds those of at most `most` stages at a time. The one needed latest makes way. */
+/* Puts GATHER before the first action that needs a stage's parameters (F, I, B; W needs none) and RELEASE
+ * after the last, so that a rank holds those of at most `most` stages at a time. The one needed latest makes
+ * way. */
 HB_MUST_USE hb_status hb_schedule_add_gathers(struct hb_schedule *schedule, int most);
 
 /* --- the validator --- */
 
 /* Refuses (HB_EFORMAT) a schedule that is not a step: an action missing or doubled, a stage on two ranks, W
  * before I before F, ranks that wait for each other for ever, messages without a partner or received in
- * another order than sent, work on a stage whose parameters are released. The message names rank, position and
- * action; in a deadlock, what every rank waits for. */
+ * another order than sent, work on a stage whose parameters are released. The message names rank, position
+ * and action; in a deadlock, what every rank waits for. */
 HB_MUST_USE hb_status hb_schedule_check(const struct hb_schedule *schedule);
 
 /* --- counting --- */
@@ -115,7 +116,8 @@ int64_t hb_schedule_in_flight(const struct hb_schedule *schedule, int rank);
 /* The same of one stage. */
 int64_t hb_schedule_stage_in_flight(const struct hb_schedule *schedule, int stage);
 
-/* The microbatches of `stage` in the order in which their weight gradients are made (W or B): [microbatches]. */
+/* The microbatches of `stage` in the order in which their weight gradients are made (W or
+ * B): [microbatches]. */
 void hb_schedule_weight_order(const struct hb_schedule *schedule, int stage, int64_t *order);
 
 /* --- for the files of this unit --- */

@@ -51,10 +51,11 @@ static hb_status check_order(const struct hb_schedule_index *index, int rank, in
         int64_t position = hb_schedule_position(index, sender.kind, sender.stage, sender.microbatch);
         char text[HB_ACTION_TEXT], sent[HB_ACTION_TEXT];
         if (position < seen[a->peer])
-            return HB_FAIL(HB_EFORMAT,
-                           "%s: rank %d receives %s at position %lld, after a message that rank %d sends later than %s",
-                           s->name, rank, hb_action_text(a, text), (long long)i + 1, a->peer,
-                           hb_action_text(&sender, sent));
+            return HB_FAIL(
+                HB_EFORMAT,
+                "%s: rank %d receives %s at position %lld, after a message that rank %d sends later than %s",
+                s->name, rank, hb_action_text(a, text), (long long)i + 1, a->peer,
+                hb_action_text(&sender, sent));
         seen[a->peer] = position;
     }
     return HB_OK;
@@ -71,8 +72,9 @@ static hb_status check_gathers(const struct hb_schedule *s, int rank, bool *held
         bool needs = a->kind == HB_ACTION_F || a->kind == HB_ACTION_I || a->kind == HB_ACTION_B ||
                      a->kind == HB_ACTION_RELEASE;
         if (needs != held[a->stage] && (needs || a->kind == HB_ACTION_GATHER))
-            return HB_FAIL(HB_EFORMAT, "%s: rank %d, position %lld: %s, but the stage's parameters are %s", s->name,
-                           rank, (long long)i + 1, hb_action_text(a, text), needs ? "not gathered" : "gathered already");
+            return HB_FAIL(HB_EFORMAT, "%s: rank %d, position %lld: %s, but the stage's parameters are %s",
+                           s->name, rank, (long long)i + 1, hb_action_text(a, text),
+                           needs ? "not gathered" : "gathered already");
         if (a->kind == HB_ACTION_GATHER || a->kind == HB_ACTION_RELEASE)
             held[a->stage] = a->kind == HB_ACTION_GATHER;
     }
@@ -83,11 +85,13 @@ static hb_status check_gathers(const struct hb_schedule *s, int rank, bool *held
 
 static bool is_done(const struct hb_schedule_index *index, const int64_t *at, const struct hb_action *a)
 {
-    return hb_schedule_position(index, a->kind, a->stage, a->microbatch) < at[index->schedule->rank_of[a->stage]];
+    return hb_schedule_position(index, a->kind, a->stage, a->microbatch) <
+           at[index->schedule->rank_of[a->stage]];
 }
 
 /* The first thing that the next action of `rank` waits for; false: nothing. */
-static bool waits_for(const struct hb_schedule_index *index, const int64_t *at, int rank, struct hb_action *what)
+static bool waits_for(const struct hb_schedule_index *index, const int64_t *at, int rank,
+                      struct hb_action *what)
 {
     struct hb_action needs[HB_ACTION_NEEDS_MAX];
     int n = hb_action_needs(index, &index->schedule->rows[rank].actions[at[rank]], needs);
@@ -113,11 +117,12 @@ static hb_status fail_stuck(const struct hb_schedule_index *index, const int64_t
         hb_action_text(a, text);
         hb_action_text(&what, other);
         if (s->rank_of[what.stage] == r)
-            return HB_FAIL(HB_EFORMAT, "%s: rank %d, position %lld: %s comes before %s, which it needs", s->name, r,
-                           (long long)at[r] + 1, text, other);
+            return HB_FAIL(HB_EFORMAT, "%s: rank %d, position %lld: %s comes before %s, which it needs",
+                           s->name, r, (long long)at[r] + 1, text, other);
         if (used < sizeof list)
-            used += (size_t)snprintf(list + used, sizeof list - used, "%srank %d at %s (position %lld) for %s of rank %d",
-                                     used ? ", " : "", r, text, (long long)at[r] + 1, other, s->rank_of[what.stage]);
+            used += (size_t)snprintf(list + used, sizeof list - used,
+                                     "%srank %d at %s (position %lld) for %s of rank %d", used ? ", " : "", r,
+                                     text, (long long)at[r] + 1, other, s->rank_of[what.stage]);
     }
     return HB_FAIL(HB_EFORMAT, "%s: deadlock, these wait for each other: %s", s->name, list);
 }
@@ -163,7 +168,8 @@ hb_status hb_schedule_check(const struct hb_schedule *s)
     HB_TRY(hb_schedule_index_init(&index, s));
     int64_t *at = malloc((size_t)s->ranks * sizeof *at);
     bool *held = malloc((size_t)s->stages * sizeof *held);
-    hb_status status = at && held ? check(&index, at, held) : HB_FAIL(HB_EMEMORY, "out of memory for checking a schedule");
+    hb_status status = at && held ? check(&index, at, held)
+                                  : HB_FAIL(HB_EMEMORY, "out of memory for checking a schedule");
     free(at);
     free(held);
     hb_schedule_index_release(&index);

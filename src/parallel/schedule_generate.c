@@ -1,8 +1,8 @@
 /* The known schedules. Letters: p ranks, m microbatches, r a rank.
  *
- * GPipe: Huang et al. 2019. 1F1B: Narayanan et al. 2019 (PipeDream-flush). Interleaved: Narayanan et al. 2021,
- * section 2.2. ZB-H1: Qi et al. 2023, "Zero Bubble Pipeline Parallelism", section 2. ZB-V: Qi et al. 2024,
- * "Pipeline Parallelism with Controllable Memory", figure 3. */
+ * GPipe: Huang et al. 2019. 1F1B: Narayanan et al. 2019 (PipeDream-flush). Interleaved: Narayanan et al.
+ * 2021, section 2.2. ZB-H1: Qi et al. 2023, "Zero Bubble Pipeline Parallelism", section 2. ZB-V: Qi et al.
+ * 2024, "Pipeline Parallelism with Controllable Memory", figure 3. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +35,9 @@ static hb_status one_f_one_b(struct hb_schedule *s, int r)
     return HB_OK;
 }
 
-/* Microbatches in groups of p, within a group chunk by chunk; backwards meet the chunks from the last. Of a last
- * group that is not full the places of the missing ones stay empty: what is left of a schedule without some
- * microbatches is a schedule. */
+/* Microbatches in groups of p, within a group chunk by chunk; backwards meet the chunks from the last. Of a
+ * last group that is not full the places of the missing ones stay empty: what is left of a schedule without
+ * some microbatches is a schedule. */
 static hb_status put_interleaved(struct hb_schedule *s, int r, enum hb_action_kind kind, int64_t k)
 {
     int p = s->ranks, v = s->stages / p;
@@ -183,8 +183,10 @@ hb_status hb_schedule_generate(const char *name, int ranks, int64_t microbatches
                        "there is no schedule '%s', and no such file; the names are gpipe, 1f1b, interleaved, "
                        "interleaved:V, zb-h1, zb-v",
                        name);
-    if (ranks < 1 || (int64_t)ranks * chunks > HB_STAGES_MAX || microbatches < 1 || microbatches > HB_ROUNDS_MAX)
-        return HB_FAIL(HB_EARGUMENT, "a schedule has 1 to %d stages and 1 to %d microbatches, not %lld and %lld",
+    if (ranks < 1 || (int64_t)ranks * chunks > HB_STAGES_MAX || microbatches < 1 ||
+        microbatches > HB_ROUNDS_MAX)
+        return HB_FAIL(HB_EARGUMENT,
+                       "a schedule has 1 to %d stages and 1 to %d microbatches, not %lld and %lld",
                        HB_STAGES_MAX, HB_ROUNDS_MAX, (long long)ranks * chunks, (long long)microbatches);
     HB_TRY(hb_schedule_create(name, ranks, ranks * chunks, microbatches, out));
     hb_status status = HB_OK;

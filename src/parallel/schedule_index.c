@@ -13,13 +13,14 @@ int64_t hb_schedule_position(const struct hb_schedule_index *index, enum hb_acti
     return index->position[kind][cell(index, stage, microbatch)];
 }
 
-enum hb_action_kind hb_schedule_gradient_kind(const struct hb_schedule_index *index, int stage, int64_t microbatch)
+enum hb_action_kind hb_schedule_gradient_kind(const struct hb_schedule_index *index, int stage,
+                                              int64_t microbatch)
 {
     return hb_schedule_position(index, HB_ACTION_B, stage, microbatch) >= 0 ? HB_ACTION_B : HB_ACTION_I;
 }
 
-/* Every stage has as many forwards and backwards as there are microbatches. Comes before the index is allocated,
- * so that its size is bounded by that of the schedule. */
+/* Every stage has as many forwards and backwards as there are microbatches. Comes before the index is
+ * allocated, so that its size is bounded by that of the schedule. */
 static hb_status count_work(const struct hb_schedule *s)
 {
     hb_status status = HB_OK;
@@ -33,11 +34,12 @@ static hb_status count_work(const struct hb_schedule *s)
         const int64_t *c = count + stage * HB_ACTION_KINDS;
         int64_t m = s->microbatches;
         if (c[HB_ACTION_F] != m || c[HB_ACTION_I] + c[HB_ACTION_B] != m || c[HB_ACTION_W] != c[HB_ACTION_I])
-            status = HB_FAIL(HB_EFORMAT,
-                             "%s: stage %d has %lld F, %lld I, %lld W and %lld B actions; %lld microbatches need as "
-                             "many F, and for each of them I and W, or B",
-                             s->name, stage, (long long)c[HB_ACTION_F], (long long)c[HB_ACTION_I],
-                             (long long)c[HB_ACTION_W], (long long)c[HB_ACTION_B], (long long)m);
+            status = HB_FAIL(
+                HB_EFORMAT,
+                "%s: stage %d has %lld F, %lld I, %lld W and %lld B actions; %lld microbatches need as "
+                "many F, and for each of them I and W, or B",
+                s->name, stage, (long long)c[HB_ACTION_F], (long long)c[HB_ACTION_I],
+                (long long)c[HB_ACTION_W], (long long)c[HB_ACTION_B], (long long)m);
     }
     free(count);
     return status;
@@ -65,11 +67,11 @@ static hb_status fill(struct hb_schedule_index *index)
             bool whole = hb_schedule_position(index, HB_ACTION_B, stage, m) >= 0;
             bool input = hb_schedule_position(index, HB_ACTION_I, stage, m) >= 0;
             if (whole == input)
-                return HB_FAIL(HB_EFORMAT, "%s: microbatch %lld of stage %d has %s", s->name, (long long)m, stage,
-                               whole ? "both I and B" : "neither I nor B");
+                return HB_FAIL(HB_EFORMAT, "%s: microbatch %lld of stage %d has %s", s->name, (long long)m,
+                               stage, whole ? "both I and B" : "neither I nor B");
             if (input && hb_schedule_position(index, HB_ACTION_W, stage, m) < 0)
-                return HB_FAIL(HB_EFORMAT, "%s: microbatch %lld of stage %d has I and no W", s->name, (long long)m,
-                               stage);
+                return HB_FAIL(HB_EFORMAT, "%s: microbatch %lld of stage %d has I and no W", s->name,
+                               (long long)m, stage);
         }
     return HB_OK;
 }
@@ -126,7 +128,8 @@ int hb_action_needs(const struct hb_schedule_index *index, const struct hb_actio
         if (from_after)
             needs[n++] = (struct hb_action){HB_ACTION_RECV_B, a->stage, m, -1};
         else if (a->stage + 1 < s->stages)
-            needs[n++] = (struct hb_action){hb_schedule_gradient_kind(index, a->stage + 1, m), a->stage + 1, m, -1};
+            needs[n++] = (struct hb_action){hb_schedule_gradient_kind(index, a->stage + 1, m), a->stage + 1,
+                                            m, -1};
         break;
     case HB_ACTION_W:
         needs[n++] = (struct hb_action){HB_ACTION_I, a->stage, m, -1};

@@ -17,9 +17,10 @@ static int column(const struct reader *r)
 /* Longest names first: "RECV_F" is no "R". */
 static bool read_kind(struct reader *r, enum hb_action_kind *kind)
 {
-    static const enum hb_action_kind order[] = {HB_ACTION_SEND_F, HB_ACTION_RECV_F,  HB_ACTION_SEND_B, HB_ACTION_RECV_B,
-                                                HB_ACTION_GATHER, HB_ACTION_RELEASE, HB_ACTION_F,      HB_ACTION_I,
-                                                HB_ACTION_W,      HB_ACTION_B};
+    static const enum hb_action_kind order[] = {HB_ACTION_SEND_F, HB_ACTION_RECV_F, HB_ACTION_SEND_B,
+                                                HB_ACTION_RECV_B, HB_ACTION_GATHER, HB_ACTION_RELEASE,
+                                                HB_ACTION_F,      HB_ACTION_I,      HB_ACTION_W,
+                                                HB_ACTION_B};
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         const char *word = hb_action_kind_name(order[i]);
         if (strncmp(r->at, word, strlen(word)) != 0)
@@ -51,19 +52,21 @@ static hb_status read_action(struct reader *r, struct hb_action *a)
 {
     int64_t stage;
     if (!read_number(r, HB_STAGES_MAX - 1, &stage))
-        return HB_FAIL(HB_EFORMAT, "%s:%d:%d: an action begins with its stage, from 0 to %d, as in 0F3", r->name,
-                       r->line, column(r), HB_STAGES_MAX - 1);
+        return HB_FAIL(HB_EFORMAT, "%s:%d:%d: an action begins with its stage, from 0 to %d, as in 0F3",
+                       r->name, r->line, column(r), HB_STAGES_MAX - 1);
     a->stage = (int)stage;
     if (!read_kind(r, &a->kind))
-        return HB_FAIL(HB_EFORMAT,
-                       "%s:%d:%d: after the stage comes one of F, I, W, B, SEND_F, RECV_F, SEND_B, RECV_B, GATHER, "
-                       "RELEASE",
-                       r->name, r->line, column(r));
+        return HB_FAIL(
+            HB_EFORMAT,
+            "%s:%d:%d: after the stage comes one of F, I, W, B, SEND_F, RECV_F, SEND_B, RECV_B, GATHER, "
+            "RELEASE",
+            r->name, r->line, column(r));
     a->microbatch = a->peer = -1;
     bool numbered = a->kind != HB_ACTION_GATHER && a->kind != HB_ACTION_RELEASE;
     if (numbered && !read_number(r, HB_ROUNDS_MAX - 1, &a->microbatch))
-        return HB_FAIL(HB_EFORMAT, "%s:%d:%d: here comes the number of the microbatch, from 0 to %d, as in 0%s3",
-                       r->name, r->line, column(r), HB_ROUNDS_MAX - 1, hb_action_kind_name(a->kind));
+        return HB_FAIL(HB_EFORMAT,
+                       "%s:%d:%d: here comes the number of the microbatch, from 0 to %d, as in 0%s3", r->name,
+                       r->line, column(r), HB_ROUNDS_MAX - 1, hb_action_kind_name(a->kind));
     if (!ends_word(*r->at))
         return HB_FAIL(HB_EFORMAT, "%s:%d:%d: a space or a comma ends an action, not '%c'", r->name, r->line,
                        column(r), *r->at);

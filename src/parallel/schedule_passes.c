@@ -120,8 +120,9 @@ hb_status hb_schedule_add_messages(struct hb_schedule *s)
     struct hb_schedule_index index;
     struct hb_schedule made;
     HB_TRY(hb_schedule_index_init(&index, s));
-    hb_status status = index.messages ? HB_FAIL(HB_EARGUMENT, "%s: has its messages already", s->name)
-                                      : hb_schedule_create(s->name, s->ranks, s->stages, s->microbatches, &made);
+    hb_status status = index.messages
+                           ? HB_FAIL(HB_EARGUMENT, "%s: has its messages already", s->name)
+                           : hb_schedule_create(s->name, s->ranks, s->stages, s->microbatches, &made);
     if (status != HB_OK) {
         hb_schedule_index_release(&index);
         return status;
@@ -162,7 +163,8 @@ static int latest(const struct hb_schedule *s, int rank, const bool *held, int64
     return which;
 }
 
-static hb_status gather_row(const struct hb_schedule *s, int rank, int most, bool *held, struct hb_schedule *out)
+static hb_status gather_row(const struct hb_schedule *s, int rank, int most, bool *held,
+                            struct hb_schedule *out)
 {
     const struct hb_schedule_row *row = &s->rows[rank];
     int count = 0;
@@ -195,7 +197,8 @@ hb_status hb_schedule_add_gathers(struct hb_schedule *s, int most)
 {
     struct hb_schedule made;
     if (most < 1)
-        return HB_FAIL(HB_EARGUMENT, "a rank must hold the parameters of at least one stage, not of %d", most);
+        return HB_FAIL(HB_EARGUMENT, "a rank must hold the parameters of at least one stage, not of %d",
+                       most);
     if (hb_schedule_has(s, HB_ACTION_GATHER))
         return HB_FAIL(HB_EARGUMENT, "%s: has its gathers already", s->name);
     bool *held = malloc((size_t)s->stages * sizeof *held);

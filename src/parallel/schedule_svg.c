@@ -47,7 +47,8 @@ static void draw_action(const struct picture *p, int rank, int64_t i)
     const struct hb_simulated_action *t = &p->simulation->rank[rank].actions[i];
     if (a->kind > HB_ACTION_B)
         return;
-    double x = LEFT + p->scale * t->begin, width = p->scale * (t->end - t->begin), y = TOP + rank * (ROW + GAP);
+    double x = LEFT + p->scale * t->begin, width = p->scale * (t->end - t->begin),
+           y = TOP + rank * (ROW + GAP);
     int chunks = chunks_of(p->schedule, rank);
     double opacity = chunks > 1 ? 1 - 0.55 * chunk_of(p->schedule, a->stage) / (chunks - 1) : 1;
     char text[HB_ACTION_TEXT];
@@ -57,15 +58,16 @@ static void draw_action(const struct picture *p, int rank, int64_t i)
             x, y, width, ROW, kinds[a->kind].colour, opacity, hb_action_text(a, text), t->begin, t->end,
             *p->unit ? " " : "", p->unit);
     if (width >= 10 + 7 * (a->microbatch >= 10) + 7 * (a->microbatch >= 100))
-        fprintf(p->out, "<text x=\"%.2f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"%s\">%lld</text>\n", x + width / 2,
-                y + ROW / 2.0 + 4, opacity > 0.7 && a->kind != HB_ACTION_W ? "#ffffff" : "#000000",
-                (long long)a->microbatch);
+        fprintf(p->out, "<text x=\"%.2f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"%s\">%lld</text>\n",
+                x + width / 2, y + ROW / 2.0 + 4,
+                opacity > 0.7 && a->kind != HB_ACTION_W ? "#ffffff" : "#000000", (long long)a->microbatch);
 }
 
 static void draw_rank(const struct picture *p, int rank)
 {
     double y = TOP + rank * (ROW + GAP);
-    fprintf(p->out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">rank %d</text>\n", LEFT - 8, y + ROW / 2.0 + 4, rank);
+    fprintf(p->out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">rank %d</text>\n", LEFT - 8,
+            y + ROW / 2.0 + 4, rank);
     fprintf(p->out, "<rect x=\"%d\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"#eeeeee\"/>\n", LEFT, y,
             p->scale * p->simulation->makespan, ROW);
     for (int64_t i = 0; i < p->schedule->rows[rank].count; i++)
@@ -86,10 +88,10 @@ static void draw_axis(const struct picture *p)
         step *= 2;
     for (int i = 0; i * step <= span * 1.0001; i++) {
         double x = LEFT + p->scale * i * step;
-        fprintf(p->out, "<line x1=\"%.2f\" y1=\"%.1f\" x2=\"%.2f\" y2=\"%.1f\" stroke=\"#888888\"/>\n", x, bottom, x,
-                bottom + 5);
-        fprintf(p->out, "<text x=\"%.2f\" y=\"%.1f\" text-anchor=\"middle\">%.4g%s%s</text>\n", x, bottom + 19, i * step,
-                *p->unit ? " " : "", p->unit);
+        fprintf(p->out, "<line x1=\"%.2f\" y1=\"%.1f\" x2=\"%.2f\" y2=\"%.1f\" stroke=\"#888888\"/>\n", x,
+                bottom, x, bottom + 5);
+        fprintf(p->out, "<text x=\"%.2f\" y=\"%.1f\" text-anchor=\"middle\">%.4g%s%s</text>\n", x,
+                bottom + 19, i * step, *p->unit ? " " : "", p->unit);
     }
 }
 
@@ -99,7 +101,8 @@ static void draw_legend(const struct picture *p)
     for (int k = HB_ACTION_F; k <= HB_ACTION_B; k++) {
         if (!hb_schedule_has(p->schedule, (enum hb_action_kind)k))
             continue;
-        fprintf(p->out, "<rect x=\"%d\" y=\"34\" width=\"12\" height=\"12\" fill=\"%s\"/>\n", x, kinds[k].colour);
+        fprintf(p->out, "<rect x=\"%d\" y=\"34\" width=\"12\" height=\"12\" fill=\"%s\"/>\n", x,
+                kinds[k].colour);
         fprintf(p->out, "<text x=\"%d\" y=\"44\">%s</text>\n", x + 17, kinds[k].name);
         x += 40 + 7 * (int)strlen(kinds[k].name);
     }
@@ -122,7 +125,8 @@ static void draw(const struct picture *p)
     int height = TOP + p->schedule->ranks * (ROW + GAP) + BOTTOM;
     fprintf(p->out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
-            "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
+            "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" "
+            "fill=\"#ffffff\"/>\n",
             LEFT + WIDTH + RIGHT, height, LEFT + WIDTH + RIGHT, height);
     fprintf(p->out, "<text x=\"%d\" y=\"22\" font-size=\"15\">", LEFT);
     put_escaped(p->out, p->schedule->name);
@@ -135,8 +139,8 @@ static void draw(const struct picture *p)
     fputs("</svg>\n", p->out);
 }
 
-hb_status hb_schedule_svg(const struct hb_schedule *schedule, const struct hb_simulation *simulation, const char *unit,
-                          char **text)
+hb_status hb_schedule_svg(const struct hb_schedule *schedule, const struct hb_simulation *simulation,
+                          const char *unit, char **text)
 {
     size_t size;
     *text = NULL;

@@ -28,7 +28,8 @@ static hb_status list_units(struct hb_sharding *s)
         struct hb_unit *unit = &s->units[s->unit_count++];
         *unit = (struct hb_unit){.first = p, .block = params[p]->block, .experts = is_stack(params[p])};
         unit->group = unit->experts ? s->mesh->replicas : s->mesh->data;
-        while (p < s->model->param_count && params[p]->block == unit->block && is_stack(params[p]) == unit->experts)
+        while (p < s->model->param_count && params[p]->block == unit->block &&
+               is_stack(params[p]) == unit->experts)
             p++;
         unit->count = p - unit->first;
     }
@@ -50,7 +51,8 @@ static void divide(const struct hb_sharding *s, const struct hb_unit *unit)
     }
 }
 
-hb_status hb_sharding_init(struct hb_sharding *sharding, struct hb_model *model, const struct hb_mesh *mesh, int level)
+hb_status hb_sharding_init(struct hb_sharding *sharding, struct hb_model *model, const struct hb_mesh *mesh,
+                           int level)
 {
     *sharding = (struct hb_sharding){.model = model, .mesh = mesh, .level = level};
     hb_pool_init(&sharding->pool, model->context, HB_MEMORY_PARAMETERS);

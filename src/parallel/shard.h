@@ -54,7 +54,8 @@ HB_MUST_USE hb_status hb_sharding_stage(struct hb_sharding *sharding, size_t sen
 enum hb_gathered { HB_GATHER_WEIGHTS, HB_GATHER_ROOTS };
 /* Every rank's shard to every rank, for the trained parameters of a unit.
  * Collective: the unit's group. */
-HB_MUST_USE hb_status hb_gather_unit(struct hb_sharding *sharding, const struct hb_unit *unit, enum hb_gathered what);
+HB_MUST_USE hb_status hb_gather_unit(struct hb_sharding *sharding, const struct hb_unit *unit,
+                                     enum hb_gathered what);
 
 /* Level 3: the weights of blocks [begin, end), also of the tied embedding if the
  * head is among them, are there from hb_blocks_gather to hb_blocks_release, which

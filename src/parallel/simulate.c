@@ -112,7 +112,8 @@ static hb_status allocate(const struct hb_schedule *s, struct hb_simulation *out
     return HB_OK;
 }
 
-hb_status hb_simulate(const struct hb_schedule *schedule, const struct hb_costs *costs, struct hb_simulation *out)
+hb_status hb_simulate(const struct hb_schedule *schedule, const struct hb_costs *costs,
+                      struct hb_simulation *out)
 {
     struct hb_schedule_index index;
     HB_TRY(hb_schedule_index_init(&index, schedule));
@@ -139,14 +140,16 @@ void hb_simulation_release(struct hb_simulation *simulation)
 }
 
 /* `cost` is that of a rank's microbatch; its stages share it. */
-static hb_status simulate_evenly(const struct hb_schedule *s, struct hb_stage_cost cost, struct hb_simulation *out)
+static hb_status simulate_evenly(const struct hb_schedule *s, struct hb_stage_cost cost,
+                                 struct hb_simulation *out)
 {
     struct hb_stage_cost *stage = malloc((size_t)s->stages * sizeof *stage);
     if (!stage)
         return HB_FAIL(HB_EMEMORY, "out of memory for a simulation");
     double chunks = (double)s->stages / s->ranks;
     for (int i = 0; i < s->stages; i++)
-        stage[i] = (struct hb_stage_cost){cost.forward / chunks, cost.input / chunks, cost.weight / chunks, 0};
+        stage[i] = (struct hb_stage_cost){cost.forward / chunks, cost.input / chunks, cost.weight / chunks,
+                                          0};
     hb_status status = hb_simulate(s, &(struct hb_costs){.stage = stage}, out);
     free(stage);
     return status;
@@ -157,8 +160,8 @@ hb_status hb_simulate_equal(const struct hb_schedule *schedule, struct hb_simula
     return simulate_evenly(schedule, (struct hb_stage_cost){1, 1, 1, 0}, out);
 }
 
-hb_status hb_smallest_microbatches(const char *name, int ranks, struct hb_stage_cost cost, double target, int64_t most,
-                                   int64_t *microbatches, double *utilisation)
+hb_status hb_smallest_microbatches(const char *name, int ranks, struct hb_stage_cost cost, double target,
+                                   int64_t most, int64_t *microbatches, double *utilisation)
 {
     int64_t by = strncmp(name, "interleaved", 11) == 0 ? ranks : 1;
     for (int64_t m = by; m <= most; m += by) {

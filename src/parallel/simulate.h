@@ -41,13 +41,15 @@ HB_MUST_USE hb_status hb_simulate(const struct hb_schedule *schedule, const stru
                                   struct hb_simulation *out);
 void hb_simulation_release(struct hb_simulation *simulation);
 
-/* Every stage costs 1 / chunks for F, I and W each, so that a rank's microbatch costs 3; messages cost nothing. */
+/* Every stage costs 1 / chunks for F, I and W each, so that a rank's microbatch costs 3; messages cost
+ * nothing. */
 HB_MUST_USE hb_status hb_simulate_equal(const struct hb_schedule *schedule, struct hb_simulation *out);
 
-/* The smallest number of microbatches with which schedule `name` on `ranks` ranks reaches `target` utilisation at
- * these costs of a rank's microbatch (spread evenly over its chunks); -1: not with `most`. For `interleaved` only
- * multiples of `ranks` are tried, which is what it is made for. */
-HB_MUST_USE hb_status hb_smallest_microbatches(const char *name, int ranks, struct hb_stage_cost cost, double target,
-                                               int64_t most, int64_t *microbatches, double *utilisation);
+/* The smallest number of microbatches with which schedule `name` on `ranks` ranks reaches `target`
+ * utilisation at these costs of a rank's microbatch (spread evenly over its chunks); -1: not with `most`. For
+ * `interleaved` only multiples of `ranks` are tried, which is what it is made for. */
+HB_MUST_USE hb_status hb_smallest_microbatches(const char *name, int ranks, struct hb_stage_cost cost,
+                                               double target, int64_t most, int64_t *microbatches,
+                                               double *utilisation);
 
 #endif

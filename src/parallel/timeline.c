@@ -50,8 +50,8 @@ static void put(struct hb_timeline *t, json_t *event)
 
 static void put_name(struct hb_timeline *t, const char *what, int track, const char *name)
 {
-    put(t, json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "name", what, "ph", "M", "pid", t->rank, "tid", track, "args",
-                     "name", name));
+    put(t, json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "name", what, "ph", "M", "pid", t->rank, "tid", track,
+                     "args", "name", name));
 }
 
 hb_status hb_timeline_create(const char *run_folder, int rank, const char *place, struct hb_timeline **out)
@@ -107,8 +107,8 @@ void hb_timeline_step(struct hb_timeline *t, int64_t step)
         t->step = step;
 }
 
-static void write_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin, double end,
-                       int64_t messages, int64_t bytes, double waited)
+static void write_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin,
+                       double end, int64_t messages, int64_t bytes, double waited)
 {
     json_t *args = json_pack("{s:I}", "step", (json_int_t)t->step);
     if (messages)
@@ -117,13 +117,14 @@ static void write_span(struct hb_timeline *t, enum hb_span_kind kind, const char
         json_object_set_new(args, "bytes", json_integer((json_int_t)bytes));
     if (waited > 0)
         json_object_set_new(args, "waited", json_real(1e6 * waited));
-    put(t, json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:i, s:i, s:o}", "name", name, "cat", hb_span_kind_name(kind),
-                     "cname", kind_colours[kind], "ph", "X", "ts", 1e6 * (begin - t->origin), "dur", 1e6 * (end - begin),
-                     "pid", t->rank, "tid", kind == HB_SPAN_MESSAGE ? 1 : 0, "args", args));
+    put(t, json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:i, s:i, s:o}", "name", name, "cat",
+                     hb_span_kind_name(kind), "cname", kind_colours[kind], "ph", "X", "ts",
+                     1e6 * (begin - t->origin), "dur", 1e6 * (end - begin), "pid", t->rank, "tid",
+                     kind == HB_SPAN_MESSAGE ? 1 : 0, "args", args));
 }
 
-void hb_timeline_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin, double end,
-                      int64_t messages, int64_t bytes, double waited)
+void hb_timeline_span(struct hb_timeline *t, enum hb_span_kind kind, const char *name, double begin,
+                      double end, int64_t messages, int64_t bytes, double waited)
 {
     if (!t)
         return;
@@ -172,7 +173,8 @@ static void observe(void *context, const struct hb_comm_event *event)
     if (event->what == HB_COMM_COLLECTIVE)
         snprintf(name, sizeof name, "%s %s", hb_comm_kind_name(event->kind), event->group);
     else
-        snprintf(name, sizeof name, "%s rank %d", event->what == HB_COMM_SENT ? "to" : "wait for", event->peer);
+        snprintf(name, sizeof name, "%s rank %d", event->what == HB_COMM_SENT ? "to" : "wait for",
+                 event->peer);
     hb_timeline_span(context, kind_of(event), name, event->begin, event->end, event->messages, event->bytes,
                      event->waited);
 }

@@ -1,10 +1,10 @@
 /* The timeline: what each rank really did and when, for a look at it in Perfetto (ui.perfetto.dev) or
  * chrome://tracing.
  *
- * Every rank writes RUN/timeline/rank-NNNNN.jsonl, a line an event, while it runs; hb_timeline_merge makes one
- * RUN/timeline.json of them. Times are of the machine's monotonic clock (hb_clock_now), counted from an origin that
- * the ranks agree on: on several machines the origin is taken right behind a barrier, and what is left of
- * difference is the barrier's.
+ * Every rank writes RUN/timeline/rank-NNNNN.jsonl, a line an event, while it runs; hb_timeline_merge makes
+ * one RUN/timeline.json of them. Times are of the machine's monotonic clock (hb_clock_now), counted from an
+ * origin that the ranks agree on: on several machines the origin is taken right behind a barrier, and what is
+ * left of difference is the barrier's.
  *
  * All functions allow a NULL timeline and then do nothing: a run without one pays a comparison. */
 #ifndef HB_PARALLEL_TIMELINE_H
@@ -21,7 +21,8 @@ enum hb_span_kind {
     HB_SPAN_REDUCE,  /* of gradients */
     HB_SPAN_AGREE,   /* counts, maxima, the norm: what all ranks must know */
     HB_SPAN_WAIT,    /* for a message of another stage */
-    HB_SPAN_MESSAGE, /* a send from its start to its end; on a track of its own, as the rank does other things */
+    /* a send from its start to its end; on a track of its own, as the rank does other things */
+    HB_SPAN_MESSAGE,
     HB_SPAN_OTHER,   /* data, evaluation, checkpoint, what is left of a step */
     HB_SPAN_KINDS
 };
@@ -42,12 +43,13 @@ void hb_timeline_origin(struct hb_timeline *timeline, double seconds);
 /* The step that runs, from 1; stands in every event. */
 void hb_timeline_step(struct hb_timeline *timeline, int64_t step);
 
-/* One span, of hb_clock_now; `name` ("wait for rank 2") is copied. What moved, and seconds waited; 0: none. */
-void hb_timeline_span(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name, double begin, double end,
-                      int64_t messages, int64_t bytes, double waited);
+/* One span, of hb_clock_now; `name` ("wait for rank 2") is copied. What moved, and seconds waited;
+ * 0: none. */
+void hb_timeline_span(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name, double begin,
+                      double end, int64_t messages, int64_t bytes, double waited);
 
-/* A span that others lie in: what between begin and end is given by the call above, or by another begin and end,
- * is not counted for it in the totals. At most HB_SPANS_DEEP. */
+/* A span that others lie in: what between begin and end is given by the call above, or by another begin and
+ * end, is not counted for it in the totals. At most HB_SPANS_DEEP. */
 enum { HB_SPANS_DEEP = 8 };
 void hb_timeline_begin(struct hb_timeline *timeline);
 void hb_timeline_end(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name);
@@ -62,8 +64,8 @@ struct hb_timeline_totals {
 };
 struct hb_timeline_totals hb_timeline_totals(const struct hb_timeline *timeline);
 
-/* Puts the events of all ranks that RUN/timeline holds into RUN/timeline.json. Lines that a crash cut short are
- * left out. Not collective: one process calls it, when the others have closed theirs. */
+/* Puts the events of all ranks that RUN/timeline holds into RUN/timeline.json. Lines that a crash cut short
+ * are left out. Not collective: one process calls it, when the others have closed theirs. */
 HB_MUST_USE hb_status hb_timeline_merge(const char *run_folder);
 
 #endif

@@ -97,7 +97,8 @@ static hb_status send(struct hb_executor *e, int stage, const struct message *me
         at += hb_tensor_bytes(&message->part[i]);
     }
     if (status == HB_OK)
-        status = hb_comm_send(e->mesh->pipe, e->stages->rank_of[stage], o->memory, bytes_of(message), &o->request);
+        status = hb_comm_send(e->mesh->pipe, e->stages->rank_of[stage], o->memory, bytes_of(message),
+                              &o->request);
     if (status != HB_OK) {
         hb_memory_free(o->memory);
         free(o);
@@ -211,10 +212,12 @@ hb_status hb_receive_backward(struct hb_executor *e, struct hb_lane *lane)
 
 hb_status hb_hand_backward(struct hb_executor *e, struct hb_lane *from, struct hb_lane *to)
 {
-    struct message source = backward_message(from, from->input->grad), target = backward_message(to, from->input->grad);
+    struct message source = backward_message(from, from->input->grad),
+                   target = backward_message(to, from->input->grad);
     for (int i = 1; i < source.parts; i++)
         HB_TRY(hb_copy(e->context, target.part[i], source.part[i]));
-    HB_TRY(hb_var_contribute(&to->tape, to->output, from->input->grad.dtype, hb_buffer_share(from->input->grad_buffer)));
+    HB_TRY(hb_var_contribute(&to->tape, to->output, from->input->grad.dtype,
+                             hb_buffer_share(from->input->grad_buffer)));
     drop_input(from);
     return HB_OK;
 }

@@ -24,8 +24,9 @@ hb_status hb_precision_preset(const char *name, struct hb_precision *out)
     return HB_FAIL(HB_EARGUMENT, "must be fp32, bf16, fp16, mixed or a map, got \"%s\"", name);
 }
 
-static const char *const fields[HB_PRECISION_FIELDS] = {"weights",       "activations", "residual", "gradients",
-                                                        "communication", "param_grad",  "masters",  "rounding"};
+static const char *const fields[HB_PRECISION_FIELDS] = {"weights",   "activations",   "residual",
+                                                        "gradients", "communication", "param_grad",
+                                                        "masters",   "rounding"};
 enum { STORAGES = 6, COMMUNICATION = 4, PARAM_GRAD = 5, MASTERS = 6 };
 
 static enum hb_storage *storage_of(struct hb_precision *p, int field)
@@ -65,10 +66,11 @@ hb_status hb_precision_set(struct hb_precision *precision, const char *field, co
     while (f < HB_PRECISION_FIELDS && strcmp(fields[f], field) != 0)
         f++;
     if (f == HB_PRECISION_FIELDS)
-        return HB_FAIL(HB_EARGUMENT,
-                       "\"%s\" is no field of precision; there are preset, weights, activations, residual, gradients, "
-                       "communication, param_grad, masters, rounding",
-                       field);
+        return HB_FAIL(
+            HB_EARGUMENT,
+            "\"%s\" is no field of precision; there are preset, weights, activations, residual, gradients, "
+            "communication, param_grad, masters, rounding",
+            field);
     if (f == MASTERS) {
         HB_TRY(one_of(field, value, "true", "false", &precision->no_masters));
         return HB_OK;
@@ -91,9 +93,11 @@ hb_status hb_precision_set(struct hb_precision *precision, const char *field, co
 hb_status hb_precision_check(const struct hb_precision *p)
 {
     if (p->no_masters && p->weights == HB_STORED_FP32)
-        return HB_FAIL(HB_EARGUMENT, "masters false needs weights in bf16 or fp16: fp32 weights are their own masters");
+        return HB_FAIL(HB_EARGUMENT,
+                       "masters false needs weights in bf16 or fp16: fp32 weights are their own masters");
     if (p->stochastic && !p->no_masters)
-        return HB_FAIL(HB_EARGUMENT, "rounding stochastic is for weights without masters; set masters to false");
+        return HB_FAIL(HB_EARGUMENT,
+                       "rounding stochastic is for weights without masters; set masters to false");
     return HB_OK;
 }
 
@@ -124,7 +128,8 @@ static bool communicates(const struct hb_precision *p, enum hb_class class)
     return class >= HB_CLASS_DISPATCHED && p->communication != HB_STORED_AS_CLASS;
 }
 
-enum hb_dtype hb_class_dtype(const struct hb_context *context, const struct hb_precision *p, enum hb_class class)
+enum hb_dtype hb_class_dtype(const struct hb_context *context, const struct hb_precision *p,
+                             enum hb_class class)
 {
     if (!p)
         return hb_real_dtype(context);
@@ -141,7 +146,8 @@ enum hb_dtype hb_class_dtype(const struct hb_context *context, const struct hb_p
     }
 }
 
-enum hb_dtype hb_class_grad_dtype(const struct hb_context *context, const struct hb_precision *p, enum hb_class class)
+enum hb_dtype hb_class_grad_dtype(const struct hb_context *context, const struct hb_precision *p,
+                                  enum hb_class class)
 {
     if (!p)
         return hb_real_dtype(context);

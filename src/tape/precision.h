@@ -34,7 +34,8 @@ enum hb_storage { HB_STORED_FP32, HB_STORED_BF16, HB_STORED_FP16, HB_STORED_AS_C
 /* All zero but `communication`: fp32. */
 struct hb_precision {
     enum hb_storage weights, activations, residual, gradients;
-    enum hb_storage communication; /* HB_STORED_FP32 where nothing is 16 bits: no matter; AS_CLASS: not given */
+    /* HB_STORED_FP32 where nothing is 16 bits: no matter; AS_CLASS: not given */
+    enum hb_storage communication;
     enum hb_storage param_grad;    /* leaves and nodes of the fold: fp32 or bf16 */
     bool no_masters;               /* 16-bit weights take the update themselves */
     bool stochastic;               /* and are rounded stochastically */

@@ -21,8 +21,9 @@ static hb_status read_kind(const struct hb_yaml_node *node, enum hb_fault_kind *
 static hb_status read_factor(const struct hb_yaml_node *node, double *factor)
 {
     HB_TRY(hb_yaml_float(node, factor));
-    return *factor > 0 && *factor <= 0x1p127 ? HB_OK
-                                             : hb_yaml_fail(node, "must be above 0 and an fp32 number, got %s", node->text);
+    return *factor > 0 && *factor <= 0x1p127
+               ? HB_OK
+               : hb_yaml_fail(node, "must be above 0 and an fp32 number, got %s", node->text);
 }
 
 static hb_status read_fault(const struct hb_yaml_node *node, struct hb_fault *fault)
@@ -44,8 +45,9 @@ static hb_status read_fault(const struct hb_yaml_node *node, struct hb_fault *fa
         else if (strcmp(item->key, "tensor") == 0 && fault->kind == HB_FAULT_WEIGHT)
             HB_TRY(hb_yaml_string(item, &fault->tensor));
         else
-            return hb_yaml_fail(item, "unknown key for a fault of kind %s; overflow takes factor, weight takes tensor",
-                                kind_names[fault->kind]);
+            return hb_yaml_fail(
+                item, "unknown key for a fault of kind %s; overflow takes factor, weight takes tensor",
+                kind_names[fault->kind]);
     }
     if (fault->kind == HB_FAULT_WEIGHT && !fault->tensor)
         return hb_yaml_fail(node, "a fault of kind weight needs the name of a tensor");
@@ -79,8 +81,8 @@ static void nan_of(enum hb_dtype dtype, unsigned char bytes[8])
 }
 
 /* The first number of a row becomes NaN; what it was goes to `was`. */
-static hb_status poison(struct hb_context *context, struct hb_tensor tensor, int64_t row, unsigned char was[8],
-                        struct hb_tensor *where)
+static hb_status poison(struct hb_context *context, struct hb_tensor tensor, int64_t row,
+                        unsigned char was[8], struct hb_tensor *where)
 {
     unsigned char bytes[8];
     struct hb_tensor at = hb_tensor_rows(tensor, row, 1);
@@ -101,7 +103,8 @@ static hb_status poison_weight(struct hb_model *model, const char *name)
         if (strcmp(text, name) == 0)
             return poison(model->context, param->value, 0, was, &where);
     }
-    return HB_FAIL(HB_EARGUMENT, "faults: the model has no tensor %s; of experts, write * for the number", name);
+    return HB_FAIL(HB_EARGUMENT, "faults: the model has no tensor %s; of experts, write * for the number",
+                   name);
 }
 
 static void spoil_labels(struct hb_batches *batches, int64_t vocabulary)
@@ -114,7 +117,8 @@ static void spoil_labels(struct hb_batches *batches, int64_t vocabulary)
     }
 }
 
-hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *batches, struct hb_stepper *stepper)
+hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *batches,
+                          struct hb_stepper *stepper)
 {
     struct hb_model *model = stepper->model;
     for (int64_t i = 0; i < f->count; i++) {
@@ -127,7 +131,8 @@ hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *
         case HB_FAULT_WEIGHT: HB_TRY(poison_weight(model, fault->tensor)); break;
         default:
             if (!f->poisoned.data)
-                HB_TRY(poison(model->context, model->embedding->value, batches->batch[0].ids[0], f->was, &f->poisoned));
+                HB_TRY(poison(model->context, model->embedding->value, batches->batch[0].ids[0], f->was,
+                              &f->poisoned));
         }
     }
     return HB_OK;

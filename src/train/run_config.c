@@ -12,8 +12,14 @@ static const char *const balance_names[] = {"none", "hf", "layer", "bias", NULL}
 
 #define AT(member) offsetof(struct hb_run_config, member)
 #define MODEL(member) offsetof(struct hb_run_config, model.member)
-#define INTEGER(path, where, fallback, lo, hi) {path, HB_YAML_INT, where, fallback, NULL, lo, hi, false, false}
-#define NUMBER(path, where, fallback, lo, hi) {path, HB_YAML_FLOAT, where, fallback, NULL, lo, hi, false, false}
+#define INTEGER(path, where, fallback, lo, hi) \
+    { \
+        path, HB_YAML_INT, where, fallback, NULL, lo, hi, false, false \
+    }
+#define NUMBER(path, where, fallback, lo, hi) \
+    { \
+        path, HB_YAML_FLOAT, where, fallback, NULL, lo, hi, false, false \
+    }
 #define TEXT(path, where, fallback) {path, HB_YAML_STRING, where, fallback, NULL, 0, 0, false, false}
 #define FLAG(path, where, fallback) {path, HB_YAML_BOOL, where, fallback, NULL, 0, 0, false, false}
 #define CHOICE(path, where, fallback, names) {path, HB_YAML_ENUM, where, fallback, names, 0, 0, false, false}
@@ -231,10 +237,24 @@ hb_status hb_run_config_text(const struct hb_run_config *config, char **text)
 /* Keys under which a run may be continued differently: they change where and
  * how it is computed and reported, never the bits. */
 static const char *const free_keys[] = {
-    "run_folder", "backend", "threads", "parallel.dp", "parallel.ep", "parallel.pp", "parallel.zero",
-    "parallel.schedule", "parallel.timeout", "data.held_out", "training.digest_every", "training.evaluate_every",
-    "training.evaluate_samples", "training.checkpoint_every", "training.keep_checkpoints", "training.tensorboard",
-    "training.recompute", "training.stop_after_skips",
+    "run_folder",
+    "backend",
+    "threads",
+    "parallel.dp",
+    "parallel.ep",
+    "parallel.pp",
+    "parallel.zero",
+    "parallel.schedule",
+    "parallel.timeout",
+    "data.held_out",
+    "training.digest_every",
+    "training.evaluate_every",
+    "training.evaluate_samples",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.tensorboard",
+    "training.recompute",
+    "training.stop_after_skips",
 };
 
 bool hb_run_config_is_free(const char *key)
@@ -253,7 +273,8 @@ static void copy_free_keys(struct hb_run_config *to, const struct hb_run_config 
     };
     for (size_t i = 0; i < FIELDS; i++)
         if (hb_run_config_is_free(fields[i].path))
-            memcpy((char *)to + fields[i].offset, (const char *)from + fields[i].offset, sizes[fields[i].type]);
+            memcpy((char *)to + fields[i].offset, (const char *)from + fields[i].offset,
+                   sizes[fields[i].type]);
 }
 
 /* The first line in which two texts differ, cut to the line, of each. */
@@ -285,10 +306,11 @@ hb_status hb_run_config_same(const struct hb_run_config *config)
     HB_TRY_CLEAN(hb_run_config_text(config, &now));
     if (strcmp(before, now) != 0) {
         first_difference(before, now, was, is);
-        status = HB_FAIL(HB_EARGUMENT,
-                         "the run in %s was started with \"%s\", now it is \"%s\": that changes the result; start a "
-                         "new run for it",
-                         config->run_folder, was, is);
+        status = HB_FAIL(
+            HB_EARGUMENT,
+            "the run in %s was started with \"%s\", now it is \"%s\": that changes the result; start a "
+            "new run for it",
+            config->run_folder, was, is);
     }
 cleanup:
     free(before);

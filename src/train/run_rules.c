@@ -20,7 +20,8 @@ hb_status hb_recompute_read(const struct hb_yaml_node *node, struct hb_recompute
             recompute->kind = (enum hb_recompute_kind)i;
             return HB_OK;
         }
-    return hb_yaml_fail(node, "must be none, selective, full, or a map with the one key every, as in {every: 2}");
+    return hb_yaml_fail(node,
+                        "must be none, selective, full, or a map with the one key every, as in {every: 2}");
 }
 
 /* Puts the place before the last message. */
@@ -56,8 +57,9 @@ hb_status hb_loss_scale_read(const struct hb_yaml_node *node, struct hb_scaler_r
         return read_preset(node, rule);
     const struct hb_yaml_node *preset = hb_yaml_child(node, "preset");
     if (node->kind != HB_YAML_MAP || !preset)
-        return hb_yaml_fail(node, "must be a preset (none, torch, megatron, deepspeed, apex, article, article-literal), "
-                                  "a number, or a map with preset and options");
+        return hb_yaml_fail(
+            node, "must be a preset (none, torch, megatron, deepspeed, apex, article, article-literal), "
+                  "a number, or a map with preset and options");
     HB_TRY(read_preset(preset, rule));
     for (size_t i = 0; i < node->count; i++) {
         const struct hb_yaml_node *item = node->items[i];

@@ -20,7 +20,8 @@ static bool is_chief(const struct hb_mesh *mesh)
 static hb_status remove_old(const char *run_folder)
 {
     char *folder = hb_path_join(run_folder, "timeline");
-    hb_status status = folder ? hb_folder_remove(folder) : HB_FAIL(HB_EMEMORY, "out of memory for a timeline");
+    hb_status status = folder ? hb_folder_remove(folder)
+                              : HB_FAIL(HB_EMEMORY, "out of memory for a timeline");
     free(folder);
     return status;
 }
@@ -29,7 +30,8 @@ hb_status hb_run_timeline_open(const char *run_folder, const struct hb_mesh *mes
 {
     char place[96] = "";
     if (mesh)
-        snprintf(place, sizeof place, "dp %" PRId64 ", ep %" PRId64 ", pp %" PRId64, mesh->dp_i, mesh->ep_i, mesh->pp_i);
+        snprintf(place, sizeof place, "dp %" PRId64 ", ep %" PRId64 ", pp %" PRId64, mesh->dp_i, mesh->ep_i,
+                 mesh->pp_i);
     HB_TRY(agree(mesh, is_chief(mesh) ? remove_old(run_folder) : HB_OK));
     HB_TRY(agree(mesh, hb_timeline_create(run_folder, mesh ? hb_comm_rank(mesh->world) : 0, place, out)));
     hb_timeline_origin(*out, hb_clock_now());
@@ -37,8 +39,8 @@ hb_status hb_run_timeline_open(const char *run_folder, const struct hb_mesh *mes
     return HB_OK;
 }
 
-hb_status hb_run_timeline_close(struct hb_timeline *timeline, const char *run_folder, const struct hb_mesh *mesh,
-                                struct hb_timeline_totals *totals)
+hb_status hb_run_timeline_close(struct hb_timeline *timeline, const char *run_folder,
+                                const struct hb_mesh *mesh, struct hb_timeline_totals *totals)
 {
     int64_t nanoseconds[HB_SPAN_KINDS];
     hb_timeline_observe(NULL);

@@ -34,7 +34,8 @@ hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, st
                           int64_t microbatches, int64_t tokens)
 {
     *stepper = (struct hb_stepper){
-        .context = model->context, .model = model, .optimizer = optimizer, .microbatches = microbatches, .loss_gain = 1};
+        .context = model->context, .model = model, .optimizer = optimizer, .microbatches = microbatches,
+        .loss_gain = 1};
     hb_tape_init(&stepper->tape, model->context);
     hb_gradients_init(&stepper->gradients, model->context);
     hb_status status = init(stepper, tokens);
@@ -43,7 +44,8 @@ hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, st
     return status;
 }
 
-hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ranks, struct hb_optimizer *optimizer)
+hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ranks,
+                                struct hb_optimizer *optimizer)
 {
     struct hb_model *model = ranks->model;
     int64_t L = hb_model_config_moe_layers(&model->config), E = model->config.num_experts;
@@ -111,11 +113,13 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
     char text[HB_ACTION_TEXT];
     hb_timeline_begin(s->timeline);
     hb_status status = forward(s, batch, m);
-    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE, hb_action_text(&(struct hb_action){HB_ACTION_F, 0, m, 0}, text));
+    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE,
+                    hb_action_text(&(struct hb_action){HB_ACTION_F, 0, m, 0}, text));
     HB_TRY(status);
     hb_timeline_begin(s->timeline);
     status = hb_model_backward(s->model, &s->tape);
-    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE, hb_action_text(&(struct hb_action){HB_ACTION_B, 0, m, 0}, text));
+    hb_timeline_end(s->timeline, HB_SPAN_COMPUTE,
+                    hb_action_text(&(struct hb_action){HB_ACTION_B, 0, m, 0}, text));
     return status;
 }
 
@@ -133,7 +137,8 @@ static hb_status results_init(struct results *r, int64_t M, int64_t L)
     return memory ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
 }
 
-static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, int64_t L, struct results *r)
+static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, int64_t L,
+                       struct results *r)
 {
     HB_TRY(hb_copy_out(s->context, r->loss, hb_tensor_rows(s->losses, 0, M)));
     for (int64_t m = 0; m < M; m++)
@@ -155,7 +160,9 @@ static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int
 static hb_status fetch_ranks(struct hb_stepper *s, int64_t M, int64_t L, struct results *r)
 {
     const struct hb_step_results *from = &s->ranks->executor.results;
-    int64_t aux_layers = s->model->config.balance == HB_BALANCE_LAYER ? L : s->model->config.balance == HB_BALANCE_HF;
+    int64_t aux_layers = s->model->config.balance == HB_BALANCE_LAYER
+                             ? L
+                             : s->model->config.balance == HB_BALANCE_HF;
     for (int64_t m = 0; m < M; m++) {
         r->loss[m] = hb_result_loss(from, m);
         r->tokens[m] = (double)hb_result_tokens(from, m);
@@ -231,8 +238,8 @@ static struct hb_factors factors_of(const struct hb_stepper *s, float scale, int
 }
 
 /* All microbatches on this rank, one after the other. */
-static hb_status run(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, struct hb_factors factors,
-                     struct hb_step_report *report)
+static hb_status run(struct hb_stepper *s, const struct hb_batch *batches, int64_t M,
+                     struct hb_factors factors, struct hb_step_report *report)
 {
     struct hb_model *model = s->model;
     s->carry.loss_factor = factors.loss;
@@ -257,8 +264,8 @@ static hb_status run(struct hb_stepper *s, const struct hb_batch *batches, int64
 }
 
 /* The share of this rank, by its schedule. */
-static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, struct hb_factors factors,
-                           struct hb_step_report *report)
+static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches, int64_t M,
+                           struct hb_factors factors, struct hb_step_report *report)
 {
     struct hb_executor *executor = &s->ranks->executor;
     HB_TRY(hb_executor_step(executor, batches, M, factors));
@@ -305,7 +312,8 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
         report->labels = counts[1];
     }
     if (report->labels == 0)
-        return HB_FAIL(HB_EARGUMENT, "the step has no label: every one of its %lld tokens is ignored; check the data",
+        return HB_FAIL(HB_EARGUMENT,
+                       "the step has no label: every one of its %lld tokens is ignored; check the data",
                        (long long)report->tokens);
     struct hb_factors factors = factors_of(s, scale, report->labels, M);
     HB_TRY(s->ranks ? run_ranks(s, batches, M, factors, report) : run(s, batches, M, factors, report));

@@ -54,12 +54,13 @@ void hb_stepper_release(struct hb_stepper *stepper);
 
 /* `scale` is the loss scale, a power of two (1 in fp32). Refused when the step
  * has no label at all. */
-HB_MUST_USE hb_status hb_step(struct hb_stepper *stepper, const struct hb_batch *batches, int64_t microbatches,
-                              float scale, bool digest, struct hb_step_report *report);
+HB_MUST_USE hb_status hb_step(struct hb_stepper *stepper, const struct hb_batch *batches,
+                              int64_t microbatches, float scale, bool digest, struct hb_step_report *report);
 
 /* Cross-entropy, each microbatch's sum added to `before` in order, and number of
  * labels of microbatches; nothing is trained. */
 HB_MUST_USE hb_status hb_step_evaluate(struct hb_stepper *stepper, const struct hb_batch *batches,
-                                       int64_t microbatches, double before, double *loss_sum, int64_t *labels);
+                                       int64_t microbatches, double before, double *loss_sum,
+                                       int64_t *labels);
 
 #endif

@@ -20,14 +20,16 @@
 
 /* --- opening --- */
 
-/* The shape that init_from names is that of its folder, later of the checkpoint: the folder may be gone by then. */
+/* The shape that init_from names is that of its folder, later of the checkpoint: the folder may be gone by
+ * then. */
 static hb_status open_model_config(struct hb_trainer *t, const char *checkpoint)
 {
     struct hb_run_config *c = t->config;
     int32_t vocabulary = hb_tokenizer_vocabulary(t->tokenizer);
     if (c->init_from) {
         char *path = hb_path_join(checkpoint[0] ? checkpoint : c->init_from, "config.json");
-        hb_status status = path ? hb_model_config_read(path, &c->model) : HB_FAIL(HB_EMEMORY, "out of memory");
+        hb_status status = path ? hb_model_config_read(path, &c->model)
+                                : HB_FAIL(HB_EMEMORY, "out of memory");
         free(path);
         HB_TRY(status);
         c->model.precision = c->precision; /* the run's, whatever those weights were trained with */
@@ -35,14 +37,16 @@ static hb_status open_model_config(struct hb_trainer *t, const char *checkpoint)
         c->model.vocab_size = vocabulary;
     }
     if (c->model.vocab_size < vocabulary)
-        return HB_FAIL(HB_EARGUMENT,
-                       "%s: model.vocab_size (%lld) is smaller than the vocabulary of %s (%d); raise it or leave it out",
-                       hb_yaml_place(c->doc, "model.vocab_size"), (long long)c->model.vocab_size, c->tokenizer,
-                       vocabulary);
+        return HB_FAIL(
+            HB_EARGUMENT,
+            "%s: model.vocab_size (%lld) is smaller than the vocabulary of %s (%d); raise it or leave it out",
+            hb_yaml_place(c->doc, "model.vocab_size"), (long long)c->model.vocab_size, c->tokenizer,
+            vocabulary);
     if (c->model.eos_token_id < 0)
         c->model.eos_token_id = hb_tokenizer_end_of_text(t->tokenizer);
     if (c->sequence_length > c->model.max_position_embeddings)
-        return HB_FAIL(HB_EARGUMENT, "%s: data.sequence_length (%lld) must not exceed max_position_embeddings (%lld)",
+        return HB_FAIL(HB_EARGUMENT,
+                       "%s: data.sequence_length (%lld) must not exceed max_position_embeddings (%lld)",
                        hb_yaml_place(c->doc, "data.sequence_length"), (long long)c->sequence_length,
                        (long long)c->model.max_position_embeddings);
     return hb_run_config_check_model(c);
@@ -86,7 +90,8 @@ static hb_status check_tokenizer(const struct hb_trainer *t, const char *shard)
     struct hb_manifest manifest;
     HB_TRY(hb_manifest_read(prefix, &manifest));
     if (strcmp(manifest.tokenizer_hash, hb_tokenizer_hash(t->tokenizer)) != 0)
-        return HB_FAIL(HB_EARGUMENT, "%s was built with another tokenizer than %s; name that one, or build the data anew",
+        return HB_FAIL(HB_EARGUMENT,
+                       "%s was built with another tokenizer than %s; name that one, or build the data anew",
                        shard, t->config->tokenizer);
     return HB_OK;
 }
@@ -122,8 +127,10 @@ static hb_status check_ranks(const struct hb_run_config *c)
                        hb_yaml_place(c->doc, "training.loss_scale"));
     for (int64_t i = 0; i < c->fault_count; i++)
         if (c->faults[i].kind != HB_FAULT_OVERFLOW && c->faults[i].kind != HB_FAULT_SPIKE)
-            return HB_FAIL(HB_EUNSUPPORTED, "%s: faults of the kinds nan and weight are for one rank; several ranks take "
-                           "overflow and spike", hb_yaml_place(c->doc, "faults"));
+            return HB_FAIL(HB_EUNSUPPORTED,
+                           "%s: faults of the kinds nan and weight are for one rank; several ranks take "
+                           "overflow and spike",
+                           hb_yaml_place(c->doc, "faults"));
     return HB_OK;
 }
 
@@ -132,7 +139,8 @@ static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_confi
 {
     const struct hb_run_config *c = t->config;
     struct hb_ranks_options options = {
-        .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule, .microbatches = c->accumulate,
+        .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule,
+        .microbatches = c->accumulate,
         .recompute = c->recompute, .sequences = c->microbatch, .length = c->sequence_length};
     HB_TRY(check_ranks(c));
     t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
@@ -158,7 +166,8 @@ static hb_status open_alone(struct hb_trainer *t, const struct hb_optimizer_conf
     HB_TRY(hb_model_create(&t->context, &c->model, c->sequence_length, true, &t->model));
     t->model->recompute = c->recompute;
     HB_TRY(hb_optimizer_init(&t->optimizer, t->model, optimizer));
-    return hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate, c->microbatch * c->sequence_length);
+    return hb_stepper_init(&t->stepper, t->model, &t->optimizer, c->accumulate,
+                           c->microbatch * c->sequence_length);
 }
 
 static hb_status open_model(struct hb_trainer *t)
@@ -170,7 +179,8 @@ static hb_status open_model(struct hb_trainer *t)
         return HB_FAIL(HB_EARGUMENT, "%s: backend %s cannot train: it does not hold fp32 tensors",
                        hb_yaml_place(c->doc, "backend"), c->backend);
     if (hb_precision_storage(&c->precision) & ~backend->storage)
-        return HB_FAIL(HB_EARGUMENT, "%s: backend %s does not store all types of this precision; choose another one",
+        return HB_FAIL(HB_EARGUMENT,
+                       "%s: backend %s does not store all types of this precision; choose another one",
                        hb_yaml_place(c->doc, "precision"), c->backend);
     HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, threads_of(c), &t->context));
     struct hb_optimizer_config optimizer = hb_run_config_optimizer(c);
@@ -198,12 +208,14 @@ static hb_status write_config(struct hb_trainer *t)
 }
 
 /* The checkpoint to go on from; "": the run begins. */
-static hb_status find_checkpoint_alone(const struct hb_run_config *c, bool resume, char *checkpoint, size_t size)
+static hb_status find_checkpoint_alone(const struct hb_run_config *c, bool resume, char *checkpoint,
+                                       size_t size)
 {
     HB_TRY(hb_checkpoint_clean(c->run_folder));
     HB_TRY(hb_checkpoint_find(c->run_folder, checkpoint, size));
     if (checkpoint[0] && !resume)
-        return HB_FAIL(HB_EEXIST, "%s already holds a run; continue it with --resume, or choose another run_folder",
+        return HB_FAIL(HB_EEXIST,
+                       "%s already holds a run; continue it with --resume, or choose another run_folder",
                        c->run_folder);
     if (!checkpoint[0] && resume)
         hb_log(HB_LOG_WARNING, "%s holds no checkpoint; starting from the beginning", c->run_folder);
@@ -314,7 +326,8 @@ void hb_trainer_destroy(struct hb_trainer *t)
 hb_status hb_trainer_trace(struct hb_trainer *t, const struct hb_trace_request *request)
 {
     if (t->stepper.ranks)
-        return HB_FAIL(HB_EUNSUPPORTED, "a run of several ranks cannot be traced; trace the same step on one rank: its "
+        return HB_FAIL(HB_EUNSUPPORTED,
+                       "a run of several ranks cannot be traced; trace the same step on one rank: its "
                        "bits are the same");
     return hb_run_trace_create(t->config->run_folder, t->attempted, request, t->model, &t->trace);
 }
@@ -370,9 +383,9 @@ static void show_progress(const struct hb_trainer *t, double tokens_per_second, 
     bar[BAR] = '\0';
     if (isfinite(t->held_out_loss))
         snprintf(held_out, sizeof held_out, ", held-out %.3f", t->held_out_loss);
-    hb_progress("step %lld/%lld [%s] loss %.4f%s, %.0f tokens/s, %lld:%02lld:%02lld left", (long long)t->attempted,
-                (long long)steps, bar, t->loss, held_out, tokens_per_second, (long long)(left / 3600),
-                (long long)(left / 60 % 60), (long long)(left % 60));
+    hb_progress("step %lld/%lld [%s] loss %.4f%s, %.0f tokens/s, %lld:%02lld:%02lld left",
+                (long long)t->attempted, (long long)steps, bar, t->loss, held_out, tokens_per_second,
+                (long long)(left / 3600), (long long)(left / 60 % 60), (long long)(left % 60));
 }
 
 static hb_status evaluate(struct hb_trainer *t)
@@ -421,7 +434,8 @@ static bool due(int64_t step, int64_t every)
 static hb_status diagnose(struct hb_trainer *t, float scale)
 {
     if (t->stepper.ranks)
-        return HB_FAIL(HB_ENONFINITE, "updates were skipped again and again; run the last step on one rank, which names "
+        return HB_FAIL(HB_ENONFINITE,
+                       "updates were skipped again and again; run the last step on one rank, which names "
                        "the first tensor that is not finite");
     const struct hb_run_config *c = t->config;
     struct hb_nonfinite found = {0};
@@ -437,7 +451,8 @@ static hb_status diagnose(struct hb_trainer *t, float scale)
     HB_TRY(status);
     hb_nonfinite_describe(&found, text, sizeof text);
     return HB_FAIL(HB_ENONFINITE,
-                   "%lld steps in a row were not applied (training.stop_after_skips); the first tensor that is not finite in "
+                   "%lld steps in a row were not applied (training.stop_after_skips); the first tensor that "
+                   "is not finite in "
                    "this one: %s; the loss scale was %g, earlier checkpoints are whole",
                    (long long)t->skips, text, (double)scale);
 }
@@ -453,8 +468,8 @@ static hb_status step(struct hb_trainer *t, struct hb_step_report *report)
     HB_TRY(hb_faults_begin(&t->faults, t->attempted + 1, &t->batches, &t->stepper));
     hb_run_trace_begin(t->trace, t->attempted + 1);
     bool later = t->faults.poisoned.data; /* the digest is that of the weights without the fault */
-    HB_TRY((literal ? hb_step_literal : hb_step)(&t->stepper, t->batches.batch, c->accumulate, scale, digest && !later,
-                                                 report));
+    HB_TRY((literal ? hb_step_literal : hb_step)(&t->stepper, t->batches.batch, c->accumulate, scale,
+                                                 digest && !later, report));
     HB_TRY(hb_run_trace_end(t->trace));
     t->skips = report->verdict.skipped || report->verdict.nonfinite ? t->skips + 1 : 0;
     if (c->stop_after_skips && t->skips >= c->stop_after_skips)

@@ -226,7 +226,8 @@ static void test_alone_or_among_others(void **state)
 
 /* A batch of k microbatches, all of them in flight at once: every forward pass before the first
  * backward pass, and the backward passes from the last microbatch to the first. */
-static void step_together(struct run *run, const struct run_data *data, int64_t k, char digest[HB_DIGEST_TEXT + 1])
+static void step_together(struct run *run, const struct run_data *data, int64_t k,
+                          char digest[HB_DIGEST_TEXT + 1])
 {
     struct hb_stepper one[RUN_MICROBATCHES];
     struct hb_verdict verdict;
@@ -269,8 +270,8 @@ static void test_accumulated_or_together(void **state)
         run_open(&run, &run_shapes[i], cpu(), 2, RUN_ROWS);
         step_together(&run, &data, k, together);
         if (strcmp(accumulated.digest, together) != 0)
-            fail_msg("%s: %lld microbatches accumulated give %s, together %s", run_shapes[i].name, (long long)k,
-                     accumulated.digest, together);
+            fail_msg("%s: %lld microbatches accumulated give %s, together %s", run_shapes[i].name,
+                     (long long)k, accumulated.digest, together);
         run_data_release(&data);
         run_close(&run);
     }

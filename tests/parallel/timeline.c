@@ -1,4 +1,5 @@
-/* Timelines: what is written is valid JSON with the spans that were given, of all ranks, also after a crash. */
+/* Timelines: what is written is valid JSON with the spans that were given, of all ranks, also after
+ * a crash. */
 #include "core/scratch.h"
 
 #include "core/json.h"
@@ -53,14 +54,16 @@ static void test_two_ranks(void **state)
     OK(hb_timeline_destroy(t[1]));
     json_t *events = merged();
     assert_int_equal(json_array_size(events), 3 + 2 + 3 + 2);
-    const json_t *f = find(events, "0F0", 0), *send = find(events, "0SEND_F0", 0), *wait = find(events, "1RECV_F0", 1);
+    const json_t *f = find(events, "0F0", 0), *send = find(events, "0SEND_F0", 0),
+                 *wait = find(events, "1RECV_F0", 1);
     assert_true(number(f, "ts") == 5e5 && number(f, "dur") == 7.5e5 && number(f, "tid") == 0);
     assert_true(number(send, "tid") == 1 && number(json_object_get(send, "args"), "bytes") == 4096);
     assert_true(number(json_object_get(wait, "args"), "step") == 7);
     assert_true(number(json_object_get(wait, "args"), "waited") == 0.25e6);
     assert_string_equal(json_string_value(json_object_get(wait, "cat")), "wait");
-    assert_string_equal(json_string_value(json_object_get(json_object_get(find(events, "process_name", 1), "args"),
-                                                          "name")),
+    assert_string_equal(json_string_value(
+                            json_object_get(json_object_get(find(events, "process_name", 1), "args"),
+                                            "name")),
                         "rank 1: pp \"0\"");
     json_decref(events);
 }

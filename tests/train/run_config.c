@@ -342,11 +342,13 @@ static void test_precision(void **state)
         char *text;
         OK(load_with(usual, &good[i].set, 1, &c));
         for (int f = 0; f < HB_PRECISION_FIELDS; f++)
-            assert_string_equal(hb_precision_value(&c.model.precision, f), hb_precision_value(&good[i].wanted, f));
+            assert_string_equal(hb_precision_value(&c.model.precision, f),
+                                hb_precision_value(&good[i].wanted, f));
         OK(hb_run_config_text(&c, &text));
         OK(load_with(text, NULL, 0, &again));
         for (int f = 0; f < HB_PRECISION_FIELDS; f++)
-            assert_string_equal(hb_precision_value(&again.precision, f), hb_precision_value(&good[i].wanted, f));
+            assert_string_equal(hb_precision_value(&again.precision, f),
+                                hb_precision_value(&good[i].wanted, f));
         free(text);
         hb_run_config_release(&c);
         hb_run_config_release(&again);
