@@ -24,7 +24,7 @@ static const char usage[] =
     "\n"
     "  hornbook supervise -- mpiexec -n 4 hornbook train run.yaml --parallel dp=4\n"
     "\n"
-    "The command gets --resume at its end. A run that fails before its first step is not\n"
+    "The command gets --resume at its end. A run that fails by itself before its first step is not\n"
     "started again, nor one that does not get further: its message is what is wanted.\n"
     "Ctrl-C and SIGTERM are passed on and end the supervision.\n"
     "\n"
@@ -198,8 +198,8 @@ static int supervise(const struct supervision *s)
         idle = step > furthest ? 0 : idle + 1;
         if (step > furthest)
             furthest = step;
-        /* A refusal is for people to read; a signal may come at any time. */
-        bool refused = WIFEXITED(status) && furthest == 0;
+        /* A refusal is for people to read. A signal may come any time; launchers make another code of it. */
+        bool refused = code == HB_CLI_FAILED && furthest == 0;
         if (refused || code == 127 || code == HB_CLI_WRONG_USAGE || idle > s->restarts) {
             hb_log(HB_LOG_ERROR, "hornbook supervise: not started again: %s",
                    idle > s->restarts ? "it gets no further" : "it never made a step");

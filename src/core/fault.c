@@ -2,7 +2,6 @@
 #include "core/fault.h"
 
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +10,16 @@
 static const char *const phase_names[HB_FAULT_PHASES] = {
     [HB_FAULT_FORWARD] = "forward",     [HB_FAULT_EXCHANGE] = "exchange",
     [HB_FAULT_FOLD] = "fold",           [HB_FAULT_OPTIMIZER] = "optimizer", [HB_FAULT_WRITE] = "write",
-    [HB_FAULT_RENAME] = "rename",
+    [HB_FAULT_SHARD] = "shard",         [HB_FAULT_RENAME] = "rename",
 };
+
+enum effect { KILLS, HANGS, FAILS };
+static const char *const effect_names[] = {"", "hang:", "fail:"};
 
 static struct {
     enum hb_fault_phase phase; /* NONE: not armed */
     int64_t step, now;
-    bool hang;
+    enum effect effect;
 } armed;
 
 /* The word number `which`; its length 0: there are not so many. */
@@ -34,10 +36,11 @@ static const char *find_word(const char *text, int64_t which, size_t *length)
 
 static hb_status read_word(const char *word, int rank)
 {
-    const char *rest = word;
-    bool hang = strncmp(word, "hang:", 5) == 0;
-    if (hang)
-        rest += 5;
+    enum effect effect = KILLS;
+    for (int e = HANGS; e <= FAILS; e++)
+        if (strncmp(word, effect_names[e], strlen(effect_names[e])) == 0)
+            effect = (enum effect)e;
+    const char *rest = word + strlen(effect_names[effect]);
     for (int p = HB_FAULT_FORWARD; p < HB_FAULT_PHASES; p++) {
         size_t length = strlen(phase_names[p]);
         long long step;
@@ -50,13 +53,13 @@ static hb_status read_word(const char *word, int rank)
         if (of == rank) {
             armed.phase = (enum hb_fault_phase)p;
             armed.step = step;
-            armed.hang = hang;
+            armed.effect = effect;
         }
         return HB_OK;
     }
     return HB_FAIL(HB_EARGUMENT,
-                   "a fault is written as in fold@3/1 (phase, step, rank) or hang:fold@3/1, with a phase of "
-                   "forward, exchange, fold, optimizer, write, rename; not '%s'",
+                   "a fault is written as in fold@3/1 (phase, step, rank), hang:fold@3/1 or fail:fold@3/1, "
+                   "with a phase of forward, exchange, fold, optimizer, write, shard, rename; not '%s'",
                    word);
 }
 
@@ -86,11 +89,14 @@ void hb_fault_step(int64_t step)
     armed.now = step;
 }
 
-void hb_fault_point(enum hb_fault_phase phase)
+hb_status hb_fault_point(enum hb_fault_phase phase)
 {
     if (armed.phase != phase || armed.now != armed.step)
-        return;
-    while (armed.hang)
+        return HB_OK;
+    if (armed.effect == FAILS)
+        return HB_FAIL(HB_EIO, "the error that HB_FAULT asks for");
+    while (armed.effect == HANGS)
         pause();
     kill(getpid(), SIGKILL);
+    return HB_OK;
 }

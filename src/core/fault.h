@@ -4,6 +4,7 @@
  *
  *     fold@3/1          rank 1 kills itself (SIGKILL) where it folds gradients in step 3
  *     hang:exchange@2   rank 0 sleeps for ever in its first exchange of step 2
+ *     fail:forward@2/3  rank 3 reports an error in its first forward pass of step 2
  *     -                 no fault in this attempt
  *
  * Separated by spaces. Steps count from 1. Unarmed, which is the rule, a fault
@@ -22,6 +23,7 @@ enum hb_fault_phase {
     HB_FAULT_FOLD,      /* gradients of the step become one */
     HB_FAULT_OPTIMIZER, /* some parameters are updated, others not */
     HB_FAULT_WRITE,     /* some files of a checkpoint are written, others not */
+    HB_FAULT_SHARD,     /* half of the file with a rank's own moments is written */
     HB_FAULT_RENAME,    /* the checkpoint has its name, `latest` points to the one before */
     HB_FAULT_PHASES
 };
@@ -37,7 +39,7 @@ HB_MUST_USE hb_status hb_fault_arm_from_environment(void);
 /* The step that runs now, from 1. */
 void hb_fault_step(int64_t step);
 
-/* Where a fault may happen. */
-void hb_fault_point(enum hb_fault_phase phase);
+/* Where a fault may happen; HB_EIO if it is an error that was asked for. */
+HB_MUST_USE hb_status hb_fault_point(enum hb_fault_phase phase);
 
 #endif

@@ -103,7 +103,7 @@ static hb_status move(struct hb_expert_exchange *x, struct hb_tensor from, struc
     HB_TRY(grow(&x->send, &x->send_size, hb_tensor_bytes(&from)));
     HB_TRY(grow(&x->recv, &x->recv_size, hb_tensor_bytes(&to)));
     HB_TRY(hb_copy_out(x->context, x->send, from));
-    hb_fault_point(HB_FAULT_EXCHANGE);
+    HB_TRY(hb_fault_point(HB_FAULT_EXCHANGE));
     HB_TRY(hb_comm_exchange(x->comm, x->send, x->out, x->recv, x->in));
     return hb_copy_in(x->context, to, x->recv);
 }

@@ -222,7 +222,7 @@ static hb_status run_forward(struct hb_executor *e, struct hb_lane *lane)
         hb_blocks_release(e->sharding, b, b + 1);
     }
     lane->entries[end - begin] = lane->tape.entry_count;
-    hb_fault_point(HB_FAULT_FORWARD);
+    HB_TRY(hb_fault_point(HB_FAULT_FORWARD));
     HB_TRY(keep(e, lane, begin, end));
     lane->output = lane->carry.residual;
     lane->carry.residual = NULL;
@@ -347,7 +347,7 @@ hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches
         HB_TRY(perform_timed(e, &row->actions[i]));
     hb_trace_microbatch(e->context, -1);
     HB_TRY(hb_transfers_finish(e));
-    hb_fault_point(HB_FAULT_FOLD);
+    HB_TRY(hb_fault_point(HB_FAULT_FOLD));
     hb_timeline_begin(e->timeline);
     hb_status status = hb_reduce_close(e->reducer);
     hb_timeline_end(e->timeline, HB_SPAN_COMPUTE, "fold");

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fault.h"
 #include "parallel/lane.h"
 
 struct hb_outgoing {
@@ -87,6 +88,7 @@ hb_status hb_transfers_finish(struct hb_executor *e)
 static hb_status send(struct hb_executor *e, int stage, const struct message *message)
 {
     HB_TRY(progress(e, false));
+    HB_TRY(hb_fault_point(HB_FAULT_EXCHANGE));
     struct hb_outgoing *o = calloc(1, sizeof *o);
     if (!o)
         return HB_FAIL(HB_EMEMORY, "out of memory for a message");

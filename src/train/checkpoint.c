@@ -169,7 +169,7 @@ static hb_status write_files(struct saving *s, struct hb_optimizer *optimizer,
     written.applied = optimizer->applied;
     HB_TRY(hb_optimizer_digest(optimizer, true, written.digest));
     HB_TRY(write_weights(s, optimizer));
-    hb_fault_point(HB_FAULT_WRITE);
+    HB_TRY(hb_fault_point(HB_FAULT_WRITE));
     HB_TRY(write_moments(s, optimizer));
     return agree(optimizer, is_chief(optimizer) ? write_rest(s, &written, tokenizer) : HB_OK);
 }

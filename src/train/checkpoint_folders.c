@@ -196,7 +196,7 @@ hb_status hb_checkpoint_publish(const char *root, int64_t step)
         HB_TRY(move(proper, old)); /* a folder cannot be renamed over a full one */
     HB_TRY(move(temporary, proper));
     HB_TRY(hb_folder_sync(root));
-    hb_fault_point(HB_FAULT_RENAME);
+    HB_TRY(hb_fault_point(HB_FAULT_RENAME));
     HB_TRY(point_latest(root, step));
     return hb_folder_remove(old);
 }

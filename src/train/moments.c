@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fault.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "model/tensor_file.h"
@@ -86,6 +87,8 @@ static hb_status visit(const struct hb_optimizer *o, struct hb_safetensors_write
         const struct hb_logical *l = &o->census.logical[i];
         struct hb_range own = elements_of(o, l, true);
         int64_t count = own.end - own.begin;
+        if (write && i == o->census.logical_count / 2)
+            HB_TRY(hb_fault_point(HB_FAULT_SHARD));
         for (size_t k = 0; count && k < kinds_of(o->model->params[l->param]); k++) {
             const struct hb_param *p = o->model->params[l->param];
             moment_name(l->name, kinds[k], name);

@@ -297,7 +297,7 @@ static hb_status update(struct hb_optimizer *o, double rate, float inv_scale, bo
             HB_TRY(hb_adamw(o->context, &args));
         }
         first_name += param->groups;
-        hb_fault_point(HB_FAULT_OPTIMIZER);
+        HB_TRY(hb_fault_point(HB_FAULT_OPTIMIZER));
     }
     return HB_OK;
 }

@@ -104,7 +104,7 @@ static hb_status forward(struct hb_stepper *s, const struct hb_batch *batch, int
     hb_trace_microbatch(s->context, m);
     HB_TRY(hb_carry_load(&s->carry, batch, model->cosine, model->sine));
     HB_TRY(hb_model_forward(model, &s->tape, &s->carry));
-    hb_fault_point(HB_FAULT_FORWARD);
+    HB_TRY(hb_fault_point(HB_FAULT_FORWARD));
     return keep(s, m);
 }
 
@@ -259,7 +259,7 @@ static hb_status run(struct hb_stepper *s, const struct hb_batch *batches, int64
     report->activation_bytes = s->tape.pool.in_use_peak;
     hb_trace_microbatch(s->context, -1);
     hb_trace_at(s->context, (struct hb_trace_place){"gradients", -1}, "fold");
-    hb_fault_point(HB_FAULT_FOLD);
+    HB_TRY(hb_fault_point(HB_FAULT_FOLD));
     return hb_gradients_close(&s->gradients, model->params, model->param_count);
 }
 

@@ -45,7 +45,7 @@ wanted=$(digest_of run)
 
 # --- SIGKILL in every phase, also twice, also in a later attempt
 n=0
-for faults in forward@1 forward@3 fold@4 optimizer@5 write@4 rename@4 "write@2 rename@2 optimizer@3" "- " "fold@5 - "; do
+for faults in forward@1 forward@3 fold@4 optimizer@5 write@4 shard@4 rename@4 "write@2 rename@2 optimizer@3" "- " "fold@5 - "; do
     n=$((n + 1))
     supervised "run-$n" "$faults" || fail "not ended well: $faults"
     [ "$(digest_of run-$n)" = "$wanted" ] || fail "another digest: $faults"
@@ -70,15 +70,21 @@ grep -q 'step-00000004 is damaged: model.safetensors has hash' log || fail "the 
 grep -q 'going back to .*step-00000002' log || fail "not the checkpoint before"
 [ "$(digest_of damaged)" = "$wanted" ] || fail "another digest from an earlier checkpoint"
 
-# --- several ranks: the launcher ends all when one dies
+# --- several ranks: the launcher ends all when one dies; a kill in every phase and on every rank, one after the other
 if [ -n "${HB_MPIEXEC:-}" ]; then
-    for faults in exchange@3/1 "fold@2/0 optimizer@4/1"; do
+    while read -r ranks layout faults; do
         n=$((n + 1))
-        HB_FAULT=$faults "$HB_PROGRAM" supervise -- "$HB_MPIEXEC" -n 2 "$HB_PROGRAM" train run.yaml --parallel ep=2 \
-            --set run_folder=run-$n >log 2>&1 || fail "two ranks did not end well: $faults"
-        grep -q 'starting it again' log || fail "no rank was killed: $faults"
-        [ "$(digest_of run-$n)" = "$wanted" ] || fail "another digest by two ranks: $faults"
-    done
+        HB_FAULT=$faults "$HB_PROGRAM" supervise -- "$HB_MPIEXEC" -n "$ranks" "$HB_PROGRAM" train run.yaml \
+            --parallel "$layout" --set run_folder=run-$n </dev/null >log 2>&1 || fail "$layout did not end well: $faults"
+        [ "$(grep -c 'starting it again' log)" = "$(echo "$faults" | wc -w)" ] || fail "not every kill came: $layout $faults"
+        [ "$(digest_of run-$n)" = "$wanted" ] || fail "another digest by $layout: $faults"
+        [ "$(lines_of run-$n)" = 6 ] || fail "steps are missing or doubled: $layout $faults"
+        [ "$(ls -A run-$n/checkpoints | tr '\n' ' ')" = "latest step-00000004 step-00000006 " ] ||
+            fail "leftovers of a checkpoint: $(ls -A run-$n/checkpoints)"
+    done <<END
+2 ep=2 forward@1/1 write@2/1 write@4/0 shard@4/1 rename@4/0 exchange@5/1 fold@6/0 optimizer@6/1
+4 dp=2,pp=2 exchange@3/2 shard@4/3 optimizer@5/2 write@6/1
+END
 fi
 
 # --- what is not to be started again

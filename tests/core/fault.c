@@ -6,7 +6,7 @@
 
 #include "core/fault.h"
 
-/* Runs steps 1 to 3 through all phases in a child; what it died of, or 0. */
+/* Runs steps 1 to 3 through all phases in a child; what it died of, 2 for an error, or 0. */
 static int die(const char *text, int64_t attempt, int rank)
 {
     fflush(NULL);
@@ -19,7 +19,8 @@ static int die(const char *text, int64_t attempt, int rank)
         for (int step = 1; step <= 3; step++) {
             hb_fault_step(step);
             for (int p = HB_FAULT_FORWARD; p < HB_FAULT_PHASES; p++)
-                hb_fault_point((enum hb_fault_phase)p);
+                if (hb_fault_point((enum hb_fault_phase)p) != HB_OK)
+                    _exit(2);
         }
         _exit(0);
     }
@@ -38,6 +39,8 @@ static void test_faults(void **state)
     assert_int_equal(die("fold@2/1", 0, 1), SIGKILL);
     assert_int_equal(die("fold@4", 0, 0), 0);
     assert_int_equal(die("hang:rename@1", 0, 0), SIGALRM);
+    assert_int_equal(die("fail:shard@3/1", 0, 1), 2);
+    assert_int_equal(die("fail:shard@3/1", 0, 2), 0);
     /* A word an attempt. */
     assert_int_equal(die("fold@2  - write@1 ", 0, 0), SIGKILL);
     assert_int_equal(die("fold@2  - write@1 ", 1, 0), 0);
