@@ -12,6 +12,7 @@
 #include "cpu/attention_mask.h"
 #include "cpu/attention_plan.h"
 #include "cpu/cpu.h"
+#include "cpu/exp.h"
 
 enum { TILES = 2, BLOCK = TILES * TILE };
 
@@ -91,8 +92,8 @@ static inline vec highest(const float *s, int64_t c, int64_t rows, vec m)
 /* x = exp(x - shift), `count` a multiple of the register's width. */
 static inline void exp_lanes(float *restrict x, const float *restrict shift, int64_t count)
 {
-    for (int64_t i = 0; i < count / VEC_WIDTH * VEC_WIDTH; i++)
-        x[i] = hb_expf(x[i] - shift[i]);
+    for (int64_t i = 0; i < count; i += VEC_WIDTH)
+        vec_store(x + i, vec_exp(vec_sub(vec_load(x + i), vec_load(shift + i))));
 }
 
 /* Row j of the diagonal tile: the register in which it is seen by some queries

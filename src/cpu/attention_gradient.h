@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include "cpu/attention_packed.h"
+#include "cpu/exp.h"
 
 enum { TILES = 2, BLOCK = TILES * TILE };
 
@@ -143,9 +144,11 @@ static inline void hand_on(const struct call *call, const struct queries *q, con
 static inline void probabilities(float *restrict p, float *restrict ds, float weight,
                                  const float *restrict shift, const float *restrict delta, int64_t count)
 {
-    for (int64_t i = 0; i < count / VEC_WIDTH * VEC_WIDTH; i++) {
-        p[i] = weight * hb_expf(p[i] - shift[i]);
-        ds[i] = p[i] * (ds[i] - delta[i]);
+    vec factor = vec_set1(weight);
+    for (int64_t i = 0; i < count; i += VEC_WIDTH) {
+        vec x = vec_mul(factor, vec_exp(vec_sub(vec_load(p + i), vec_load(shift + i))));
+        vec_store(p + i, x);
+        vec_store(ds + i, vec_mul(x, vec_sub(vec_load(ds + i), vec_load(delta + i))));
     }
 }
 

@@ -86,6 +86,22 @@ static void test_same_bits_not_finite(void **state)
         }
 }
 
+/* Weights from 1 down to the denormals and 0: exp over the whole range of its results. */
+static void test_same_bits_scores_far_apart(void **state)
+{
+    (void)state;
+    struct shape shape = {.segments = 60, .H = 2, .G = 1, .D = 1};
+    for (int s = 0; s < shape.segments; s++)
+        shape.queries[s] = 64;
+    struct example e = example_of(&shape, TH_NORMAL, 31);
+    for (int64_t i = 0; i < e.n * 2; i++)
+        e.q[i] = 1.0f;
+    for (int64_t i = 0; i < e.m; i++)
+        e.k[i] = -110.0f * (float)(i * 2654435761u % 65536u) / 65536.0f;
+    th_same_bits_everywhere("scores far apart", run, &e);
+    example_release(&e);
+}
+
 /* All scores of a query at -infinity: O = +0, lse = -infinity, no gradient, no NaN. */
 static void test_nothing_but_minus_infinity(void **state)
 {
@@ -346,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_same_bits_cache),
         cmocka_unit_test(test_same_bits_kinds),
         cmocka_unit_test(test_same_bits_not_finite),
+        cmocka_unit_test(test_same_bits_scores_far_apart),
         cmocka_unit_test(test_nothing_but_minus_infinity),
         cmocka_unit_test(test_storage),
         cmocka_unit_test(test_segment_alone_or_in_company),
