@@ -165,24 +165,25 @@ static hb_status train(const char *path, struct hb_run_config *config, const str
     }
     if (status == HB_OK && trainer->chief)
         print_end(trainer, path);
-    /* else ranks may still be in the middle of a message */
-    if (status == HB_OK || hb_comm_size(config->world) == 1)
-        hb_trainer_destroy(trainer);
+    hb_trainer_destroy(trainer);
     return status;
 }
 
-/* A rank that failed ends the job, or the others would wait for it. All may have
- * found the same fault: rank 0 speaks first. */
+/* All ranks end well or none: one of them says what happened. If some do not even answer, all are ended once
+ * it has been said. */
 static int finish(struct hb_comm *world, hb_status status)
 {
-    if (hb_comm_size(world) == 1 || status == HB_OK) {
-        hb_comm_destroy(world);
-        return hb_finish("train", status);
-    }
-    struct timespec pause = {.tv_sec = hb_comm_rank(world) > 0, .tv_nsec = hb_comm_rank(world) * 1000000L};
-    nanosleep(&pause, NULL);
-    int code = hb_finish("train", status);
-    hb_comm_abort(world, code);
+    const struct timespec moment = {.tv_sec = 1};
+    if (status == HB_OK)
+        status = hb_comm_agree(world, HB_OK);
+    status = hb_comm_fail(world, status);
+    bool speaks = hb_comm_speaks(), whole = hb_comm_is_whole();
+    int code = status == HB_OK || speaks ? hb_finish("train", status) : HB_CLI_FAILED;
+    if (!whole && !speaks)
+        nanosleep(&moment, NULL);
+    if (!whole)
+        hb_comm_abort(world, code);
+    hb_comm_destroy(world);
     return code;
 }
 

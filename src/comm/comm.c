@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/alarm.h"
 #include "comm/transport.h"
 #include "comm/watch.h"
 
@@ -50,18 +51,30 @@ const char *hb_comm_library(void)
 
 hb_status hb_comm_world(struct hb_comm **out)
 {
-    return hb_comm_is_parallel() ? hb_mpi_world(out) : hb_comm_self(out);
+    if (!hb_comm_is_parallel())
+        return hb_comm_self(out);
+    HB_TRY(hb_mpi_world(out));
+    hb_alarm_patience(timeout);
+    hb_status status = hb_alarm_arm(*out);
+    if (status != HB_OK)
+        hb_comm_destroy(*out);
+    return status;
 }
 
 hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, const char *name,
                         struct hb_comm **out)
 {
     struct hb_comm *comm = calloc(1, sizeof *comm);
-    if (!comm)
-        return HB_FAIL(HB_EMEMORY, "out of memory for communicator %s", name);
+    hb_status status = comm ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for communicator %s", name);
+    if (parent->size > 1)
+        status = hb_comm_agree(parent, status); /* what follows waits for all, for ever */
+    if (status != HB_OK) {
+        free(comm);
+        return status;
+    }
     comm->transport = parent->transport;
     snprintf(comm->name, sizeof comm->name, "%s", name);
-    hb_status status = parent->transport->split(parent, color, key, comm);
+    status = parent->transport->split(parent, color, key, comm);
     if (status != HB_OK) {
         free(comm);
         return status;
@@ -91,9 +104,25 @@ void hb_comm_destroy(struct hb_comm *comm)
 {
     if (!comm)
         return;
+    hb_alarm_disarm(comm);
     comm->transport->destroy(comm);
     free(comm->world_rank);
     free(comm);
+}
+
+hb_status hb_comm_fail(struct hb_comm *world, hb_status status)
+{
+    return world->size > 1 && status != HB_OK ? hb_alarm_raise(HB_ALARM_FAILED, status, NULL, 0) : status;
+}
+
+bool hb_comm_is_whole(void)
+{
+    return hb_alarm_whole();
+}
+
+bool hb_comm_speaks(void)
+{
+    return hb_alarm_speaks();
 }
 
 void hb_comm_abort(struct hb_comm *world, int code)
@@ -119,6 +148,7 @@ int hb_comm_world_rank(const struct hb_comm *comm, int rank)
 void hb_comm_set_timeout(double seconds)
 {
     timeout = seconds;
+    hb_alarm_patience(seconds);
 }
 
 struct hb_comm_traffic hb_comm_traffic(const struct hb_comm *comm)
@@ -136,22 +166,30 @@ static void count_call(struct hb_comm *comm, enum hb_comm_kind kind)
     everything.calls[kind]++;
 }
 
+/* A failure here is the end of the job: it is told to all while the memory of messages is still there. */
+static hb_status pass_on(const struct hb_comm *comm, hb_status status)
+{
+    return status == HB_OK || comm->size == 1 ? status : hb_alarm_raise(HB_ALARM_FAILED, status, NULL, 0);
+}
+
 static hb_status start_send(struct hb_comm *comm, int to, int lane, enum hb_comm_kind kind, const void *data,
                             size_t bytes, struct hb_comm_request *request)
 {
+    HB_TRY(hb_alarm_over());
     *request = (struct hb_comm_request){.peer = to};
     comm->traffic.messages[kind]++;
     everything.messages[kind]++;
     comm->traffic.bytes[kind] += (int64_t)bytes;
     everything.bytes[kind] += (int64_t)bytes;
-    return comm->transport->send(comm, to, lane, data, bytes, request);
+    return pass_on(comm, comm->transport->send(comm, to, lane, data, bytes, request));
 }
 
 static hb_status start_receive(struct hb_comm *comm, int from, int lane, void *data, size_t bytes,
                                struct hb_comm_request *request)
 {
+    HB_TRY(hb_alarm_over());
     *request = (struct hb_comm_request){.peer = from, .receives = true};
-    return comm->transport->receive(comm, from, lane, data, bytes, request);
+    return pass_on(comm, comm->transport->receive(comm, from, lane, data, bytes, request));
 }
 
 hb_status hb_comm_send(struct hb_comm *comm, int to, const void *data, size_t bytes,
@@ -173,7 +211,8 @@ hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request)
 {
     if (request->done)
         return HB_OK;
-    HB_TRY(comm->transport->test(comm, request));
+    HB_TRY(hb_alarm_over());
+    HB_TRY(pass_on(comm, comm->transport->test(comm, request)));
     if (request->done)
         hb_watch_arrived(comm, request);
     return HB_OK;
@@ -182,17 +221,19 @@ hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request)
 static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_request *requests, int64_t count,
                          double seconds)
 {
-    char ranks[200] = "";
+    char text[200] = "";
     size_t length = 0;
-    for (int64_t i = 0; i < count && length + 16 < sizeof ranks; i++)
-        if (!requests[i].done && requests[i].peer >= 0)
-            length += (size_t)snprintf(ranks + length, sizeof ranks - length, "%s%d", length ? ", " : "",
-                                       hb_comm_world_rank(comm, requests[i].peer));
-    return HB_FAIL(
-        HB_EIO,
-        "rank %d waited %.0f s for rank %s (group %s) in vain; it hangs or is gone. Restart from the last "
-        "checkpoint (--resume), or give it longer (parallel.timeout)",
-        hb_comm_world_rank(comm, comm->rank), seconds, ranks, comm->name);
+    int ranks[16], n = 0;
+    for (int64_t i = 0; i < count && n < 16; i++)
+        if (!requests[i].done && requests[i].peer >= 0 &&
+            !(n && ranks[n - 1] == hb_comm_world_rank(comm, requests[i].peer))) {
+            ranks[n] = hb_comm_world_rank(comm, requests[i].peer);
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%d", n ? ", " : "", ranks[n]);
+            n++;
+        }
+    hb_status status = HB_FAIL(HB_EIO, "rank %d waited %.0f s for rank %s in group %s",
+                               hb_comm_world_rank(comm, comm->rank), seconds, text, comm->name);
+    return hb_alarm_raise(HB_ALARM_SILENCE, status, ranks, n);
 }
 
 /* Polls and gives way: ranks may share processors, and one that spins would keep
@@ -215,6 +256,8 @@ static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests
             continue;
         if (*start == 0)
             *start = hb_watch_now();
+        if (polls % 16 == 0)
+            HB_TRY(hb_alarm_listen());
         if (timeout > 0 && polls % 64 == 0 && hb_watch_now() - *start > timeout)
             return give_up(comm, requests, count, timeout);
         sched_yield();
@@ -432,6 +475,8 @@ hb_status hb_comm_agree(struct hb_comm *comm, hb_status status)
     HB_TRY(hb_comm_broadcast(comm, (int)-first, &message, sizeof message));
     if (status != HB_OK)
         return status; /* its own message stays */
-    return HB_FAIL((hb_status)message.status, "rank %d: %s", hb_comm_world_rank(comm, (int)-first),
-                   message.text);
+    status = HB_FAIL((hb_status)message.status, "rank %d: %s", hb_comm_world_rank(comm, (int)-first),
+                     message.text);
+    hb_alarm_follow();
+    return status;
 }

@@ -9,8 +9,10 @@
  * functions are called by all ranks of the communicator, in the same order. A
  * rank alone does them by copying, and nothing is counted.
  *
- * An error here (HB_EIO) means that the communicator is of no use any more: a
- * peer did not answer in time, or the library below failed. The job must end. */
+ * An error here, but for those that hb_comm_agree brings, means that the
+ * communicators are of no use any more: another rank has failed, a peer did not
+ * answer in time, or the library below failed. Nothing is under way then, and
+ * every later operation gives the same error. The job must end (hb_comm_fail). */
 #ifndef HB_COMM_COMM_H
 #define HB_COMM_COMM_H
 
@@ -62,7 +64,18 @@ HB_MUST_USE hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64
                                     struct hb_comm **out);
 /* Not collective. NULL is allowed. The world's ends the use of the transport. */
 void hb_comm_destroy(struct hb_comm *comm);
-/* Ends all processes of the job at once, when one of them has failed. */
+/* A rank that has failed, `status`, tells all others, which then fail in what they wait for: nobody waits
+ * for messages that will never come. Returns when all have come here and nothing is under way: their memory
+ * and the communicators may be released, and hb_error() says on every rank which one failed and why. Where an
+ * operation above failed because of another rank, this has been done. `status` HB_OK: nothing happens.
+ * Collective: world, in effect. */
+HB_MUST_USE hb_status hb_comm_fail(struct hb_comm *world, hb_status status);
+/* After it: false when some rank did not come in time. Memory that messages may still go to must stay then,
+ * and only hb_comm_abort is left. */
+bool hb_comm_is_whole(void);
+/* After it: is this the one rank that is to print the message? */
+bool hb_comm_speaks(void);
+/* Ends all processes of the job at once. */
 void hb_comm_abort(struct hb_comm *world, int code);
 
 /* Was this process started as one of several ranks? */
@@ -109,7 +122,7 @@ HB_MUST_USE hb_status hb_comm_send(struct hb_comm *comm, int to, const void *dat
                                    struct hb_comm_request *request);
 HB_MUST_USE hb_status hb_comm_receive(struct hb_comm *comm, int from, void *data, size_t bytes,
                                       struct hb_comm_request *request);
-/* HB_EIO names the ranks that were waited for in vain. */
+/* After the time-out HB_EIO names the ranks that do not answer. */
 HB_MUST_USE hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count);
 
 /* Looks whether the message is through: request->done. */

@@ -33,11 +33,21 @@ static hb_status check(int code, const struct hb_comm *comm, const char *what)
                    hb_comm_world_rank(comm, comm->rank), text);
 }
 
-/* A message: MPI keeps the order of its pieces. */
+/* A message: MPI keeps the order of its pieces. All that are under way are in a list. */
 struct pieces {
+    struct pieces *next, *previous;
+    bool receives;
     int count;
     MPI_Request request[];
 };
+static struct pieces under_way = {.next = &under_way, .previous = &under_way};
+
+static void remove_pieces(struct pieces *p)
+{
+    p->previous->next = p->next;
+    p->next->previous = p->previous;
+    free(p);
+}
 
 static hb_status start(struct hb_comm *comm, int peer, int lane, char *data, size_t bytes, bool receives,
                        struct hb_comm_request *request)
@@ -46,18 +56,18 @@ static hb_status start(struct hb_comm *comm, int peer, int lane, char *data, siz
     struct pieces *pieces = malloc(sizeof *pieces + (size_t)(count ? count : 1) * sizeof pieces->request[0]);
     if (!pieces)
         return HB_FAIL(HB_EMEMORY, "out of memory for a message");
-    *pieces = (struct pieces){.count = count ? count : 1};
+    *pieces = (struct pieces){&under_way, under_way.previous, receives, count ? count : 1};
+    for (int i = 0; i < pieces->count; i++)
+        pieces->request[i] = MPI_REQUEST_NULL;
+    pieces->previous->next = pieces;
+    under_way.previous = pieces;
     for (int i = 0; i < pieces->count; i++) {
         size_t begin = (size_t)i * PIECE, rest = bytes - begin;
         int n = (int)(rest < PIECE ? rest : PIECE);
         int code = receives
                        ? MPI_Irecv(data + begin, n, MPI_BYTE, peer, lane, comm_of(comm), &pieces->request[i])
                        : MPI_Isend(data + begin, n, MPI_BYTE, peer, lane, comm_of(comm), &pieces->request[i]);
-        hb_status status = check(code, comm, receives ? "a receive" : "a send");
-        if (status != HB_OK) {
-            free(pieces);
-            return status;
-        }
+        HB_TRY(check(code, comm, receives ? "a receive" : "a send"));
     }
     memcpy(request->handle, &pieces, sizeof pieces);
     return HB_OK;
@@ -87,13 +97,17 @@ static hb_status mpi_test(struct hb_comm *comm, struct hb_comm_request *request)
     }
     if (flag) {
         request->done = true;
-        free(pieces);
+        remove_pieces(pieces);
     }
     return HB_OK;
 }
 
+static struct hb_comm *all; /* communicators that live */
+
 static hb_status adopt(struct hb_comm *comm, MPI_Comm handle)
 {
+    comm->next = all;
+    all = comm;
     MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN);
     MPI_Comm_rank(handle, &comm->rank);
     MPI_Comm_size(handle, &comm->size);
@@ -111,6 +125,11 @@ static hb_status mpi_split(struct hb_comm *parent, int64_t color, int64_t key, s
 static void mpi_destroy(struct hb_comm *comm)
 {
     MPI_Comm handle = comm_of(comm);
+    for (struct hb_comm **at = &all; *at; at = &(*at)->next)
+        if (*at == comm) {
+            *at = comm->next;
+            break;
+        }
     if (handle == MPI_COMM_WORLD) {
         MPI_Finalize();
     } else {
@@ -123,6 +142,80 @@ static void mpi_abort(struct hb_comm *comm, int code)
     MPI_Abort(comm_of(comm), code);
 }
 
+/* --- the end, when a rank has failed --- */
+
+static hb_status hear(struct hb_comm *world, int lane, void *data, size_t bytes, int *from)
+{
+    MPI_Message message;
+    MPI_Status status;
+    int flag;
+    *from = -1;
+    HB_TRY(check(MPI_Improbe(MPI_ANY_SOURCE, lane, comm_of(world), &flag, &message, &status), world,
+                 "a probe"));
+    if (!flag)
+        return HB_OK;
+    HB_TRY(check(MPI_Mrecv(data, (int)bytes, MPI_BYTE, &message, &status), world, "a receive"));
+    *from = status.MPI_SOURCE;
+    return HB_OK;
+}
+
+/* A message whose sender waits for it to be taken. There is memory for one of its size, or the job ends
+ * without this rank. */
+static hb_status discard_one(struct hb_comm *comm, int lane, int *flag)
+{
+    MPI_Message message;
+    MPI_Status status;
+    int count;
+    HB_TRY(check(MPI_Improbe(MPI_ANY_SOURCE, lane, comm_of(comm), flag, &message, &status), comm, "a probe"));
+    if (!*flag)
+        return HB_OK;
+    MPI_Get_count(&status, MPI_BYTE, &count);
+    void *memory = malloc((size_t)count + 1);
+    if (!memory)
+        return HB_FAIL(HB_EMEMORY, "out of memory for a message that nobody wants");
+    int code = MPI_Mrecv(memory, count, MPI_BYTE, &message, &status);
+    free(memory);
+    return check(code, comm, "a receive");
+}
+
+static hb_status discard(void)
+{
+    for (struct hb_comm *comm = all; comm; comm = comm->next)
+        for (int lane = 0; lane < HB_LANE_NOTICES; lane++)
+            for (int flag = 1; flag;)
+                HB_TRY(discard_one(comm, lane, &flag));
+    return HB_OK;
+}
+
+/* Whoever sent them will not look again. */
+static hb_status open_sends(int *count)
+{
+    *count = 0;
+    for (struct pieces *p = under_way.next; p != &under_way; p = p->next) {
+        int flag = 1;
+        for (int i = 0; i < p->count && flag && !p->receives; i++)
+            HB_TRY(check(MPI_Test(&p->request[i], &flag, MPI_STATUS_IGNORE), all, "a send"));
+        *count += !flag;
+    }
+    return HB_OK;
+}
+
+static hb_status give_up_receives(void)
+{
+    while (under_way.next != &under_way) {
+        struct pieces *p = under_way.next;
+        for (int i = 0; i < p->count; i++)
+            if (p->request[i] != MPI_REQUEST_NULL) {
+                MPI_Cancel(&p->request[i]);
+                HB_TRY(check(MPI_Wait(&p->request[i], MPI_STATUS_IGNORE), all, "a receive"));
+            }
+        remove_pieces(p);
+    }
+    return HB_OK;
+}
+
+static const struct hb_transport_ending ending = {hear, discard, open_sends, give_up_receives};
+
 static const struct hb_transport mpi = {
     .name = "MPI",
     .send = mpi_send,
@@ -131,6 +224,7 @@ static const struct hb_transport mpi = {
     .split = mpi_split,
     .destroy = mpi_destroy,
     .abort = mpi_abort,
+    .ending = &ending,
 };
 
 hb_status hb_mpi_world(struct hb_comm **out)

@@ -4,6 +4,18 @@
 
 #include "comm/comm.h"
 
+/* The end of a job in which a rank has failed, over all communicators of this process. */
+struct hb_transport_ending {
+    /* A message of any rank on a lane of the world that has come: into `data`, `from` -1 if none has. */
+    hb_status (*hear)(struct hb_comm *world, int lane, void *data, size_t bytes, int *from);
+    /* Takes in and throws away what has come on the other lanes and nobody waits for. */
+    hb_status (*discard)(void);
+    /* How many sends of this rank have not gone yet. */
+    hb_status (*open_sends)(int *count);
+    /* Nothing will come into the memory of receives any more. */
+    hb_status (*give_up_receives)(void);
+};
+
 struct hb_transport {
     const char *name;
     hb_status (*send)(struct hb_comm *comm, int to, int lane, const void *data, size_t bytes,
@@ -14,13 +26,15 @@ struct hb_transport {
     hb_status (*test)(struct hb_comm *comm, struct hb_comm_request *request);
     /* Or NULL: everything that was waited for is through, its memory may go. */
     void (*settle)(struct hb_comm *comm);
+    /* For comm/alarm.c; NULL where no rank can fail alone. */
+    const struct hb_transport_ending *ending;
     hb_status (*split)(struct hb_comm *parent, int64_t color, int64_t key, struct hb_comm *out);
     void (*destroy)(struct hb_comm *comm);
     void (*abort)(struct hb_comm *comm, int code);
 };
 
-/* Messages between two ranks, and those inside collectives, do not meet. */
-enum { HB_LANE_MESSAGES, HB_LANE_COLLECTIVES };
+/* Messages between two ranks, those inside collectives, and those of comm/alarm.c do not meet. */
+enum { HB_LANE_MESSAGES, HB_LANE_COLLECTIVES, HB_LANE_NOTICES };
 
 enum { HB_COMM_NAME = 24 };
 
@@ -31,6 +45,7 @@ struct hb_comm {
     int *world_rank; /* [size], owned; NULL: the world itself */
     struct hb_comm_traffic traffic;
     uint64_t handle; /* the transport's own */
+    struct hb_comm *next; /* of the transport's list, if it keeps one */
 };
 
 /* mpi.c: HB_EUNSUPPORTED in a build without MPI. */

@@ -173,6 +173,7 @@ void hb_executor_release(struct hb_executor *e)
 {
     if (!e->context)
         return;
+    hb_transfers_drop(e);
     hb_lanes_release(e);
     free(e->lanes);
     free(e->layer_counts);

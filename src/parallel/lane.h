@@ -36,5 +36,7 @@ HB_MUST_USE hb_status hb_hand_backward(struct hb_executor *executor, struct hb_l
                                        struct hb_lane *to);
 /* Waits for all messages that are on their way. */
 HB_MUST_USE hb_status hb_transfers_finish(struct hb_executor *executor);
+/* Their memory, after a failure: nothing is on its way any more (hb_comm_fail). */
+void hb_transfers_drop(struct hb_executor *executor);
 
 #endif

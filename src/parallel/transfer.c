@@ -85,6 +85,16 @@ hb_status hb_transfers_finish(struct hb_executor *e)
     return progress(e, true);
 }
 
+void hb_transfers_drop(struct hb_executor *e)
+{
+    while (e->outgoing) {
+        struct hb_outgoing *o = e->outgoing;
+        e->outgoing = o->next;
+        hb_memory_free(o->memory);
+        free(o);
+    }
+}
+
 static hb_status send(struct hb_executor *e, int stage, const struct message *message)
 {
     HB_TRY(progress(e, false));

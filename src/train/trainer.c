@@ -280,6 +280,12 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
     return hb_metrics_open(&t->metrics, c->run_folder, t->attempted, c->tensorboard);
 }
 
+/* One rank's failure is everybody's. */
+static hb_status together(const struct hb_trainer *t, hb_status status)
+{
+    return t->config->world ? hb_comm_fail(t->config->world, status) : status;
+}
+
 hb_status hb_trainer_create(struct hb_run_config *config, bool resume, struct hb_trainer **out)
 {
     struct hb_trainer *t = calloc(1, sizeof *t);
@@ -290,7 +296,7 @@ hb_status hb_trainer_create(struct hb_run_config *config, bool resume, struct hb
     t->saved_at = -1;
     t->chief = !config->world || hb_comm_rank(config->world) == 0;
     t->loss = t->held_out_loss = (double)NAN;
-    hb_status status = open_all(t, resume);
+    hb_status status = together(t, open_all(t, resume));
     if (status != HB_OK) {
         hb_trainer_destroy(t);
         return status;
@@ -301,7 +307,7 @@ hb_status hb_trainer_create(struct hb_run_config *config, bool resume, struct hb
 
 void hb_trainer_destroy(struct hb_trainer *t)
 {
-    if (!t)
+    if (!t || !hb_comm_is_whole()) /* then messages may still come into its memory until the process ends */
         return;
     hb_metrics_close(&t->metrics);
     hb_run_trace_destroy(t->trace);
@@ -535,7 +541,7 @@ static hb_status wants_stop(const struct hb_trainer *t, const volatile sig_atomi
     return HB_OK;
 }
 
-hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop)
+static hb_status run(struct hb_trainer *t, const volatile sig_atomic_t *stop)
 {
     const struct hb_run_config *c = t->config;
     double begin = hb_clock_now(), smooth = 0; /* seconds a step, smoothed */
@@ -561,4 +567,9 @@ hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop
     hb_progress_end();
     HB_TRY(save(t));
     return close_timeline(t);
+}
+
+hb_status hb_trainer_run(struct hb_trainer *t, const volatile sig_atomic_t *stop)
+{
+    return together(t, run(t, stop));
 }

@@ -6,7 +6,8 @@
  *   hb_trainer_run      steps until the last one or until *stop
  *   hb_trainer_destroy
  *
- * With several ranks (config->world) all functions are collective: world.
+ * With several ranks (config->world) all functions are collective: world. Where
+ * one rank fails all do, with one message (hb_comm_fail).
  *
  * A run folder belongs to one process at a time. Whatever happens after a
  * checkpoint was written, that checkpoint stays whole. */

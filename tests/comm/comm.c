@@ -137,43 +137,12 @@ static void agreement(void **state)
         assert_true(atoi(hb_error() + 5) == bad);
 }
 
-/* A rank that does not come is named. */
-static void timeout(void **state)
-{
-    (void)state;
-    if (size == 1)
-        return;
-    int value;
-    struct hb_comm_request request;
-    hb_comm_set_timeout(0.2);
-    if (rank == 0) {
-        OK(hb_comm_receive(world, 1, &value, sizeof value, &request));
-        assert_int_equal(hb_comm_wait(world, &request, 1), HB_EIO);
-        assert_non_null(strstr(hb_error(), "for rank 1 "));
-    }
-    hb_comm_set_timeout(60);
-    int late = 7;
-    struct hb_comm_request again;
-    if (rank == 1) {
-        struct hb_comm_request sent;
-        OK(hb_comm_receive(world, 0, &value, sizeof value, &again)); /* after rank 0 gave up */
-        OK(hb_comm_wait(world, &again, 1));
-        OK(hb_comm_send(world, 0, &late, sizeof late, &sent));
-        OK(hb_comm_wait(world, &sent, 1));
-    } else if (rank == 0) {
-        OK(hb_comm_send(world, 1, &late, sizeof late, &again));
-        OK(hb_comm_wait(world, &again, 1));
-        OK(hb_comm_wait(world, &request, 1));
-        assert_int_equal(value, 7);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exchange),  cmocka_unit_test(gather),   cmocka_unit_test(broadcast),
         cmocka_unit_test(integers),  cmocka_unit_test(messages), cmocka_unit_test(groups),
-        cmocka_unit_test(agreement), cmocka_unit_test(timeout),
+        cmocka_unit_test(agreement),
     };
     if (hb_comm_world(&world) != HB_OK)
         return 1;
