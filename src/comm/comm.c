@@ -218,6 +218,12 @@ hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request)
     return HB_OK;
 }
 
+void hb_comm_progress(struct hb_comm *comm)
+{
+    if (comm->transport->progress)
+        comm->transport->progress(comm);
+}
+
 static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_request *requests, int64_t count,
                          double seconds)
 {
@@ -285,32 +291,56 @@ hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request *requests, i
 
 /* Sends and receives with every other rank that has something; what a rank has
  * for itself is copied. */
-static hb_status all_to_all(struct hb_comm *comm, enum hb_comm_kind kind, const char *const *send,
-                            const size_t *send_bytes, char *const *recv, const size_t *recv_bytes)
+static hb_status all_to_all_begin(struct hb_comm *comm, enum hb_comm_kind kind, const char *const *send,
+                                  const size_t *send_bytes, char *const *recv, const size_t *recv_bytes,
+                                  struct hb_comm_pending *g)
 {
-    struct hb_comm_request *requests = malloc(2 * (size_t)comm->size * sizeof *requests);
-    int64_t count = 0;
-    double start;
+    *g = (struct hb_comm_pending){.requests = malloc(2 * (size_t)comm->size * sizeof *g->requests)};
     hb_status status = HB_OK;
-    if (!requests)
+    if (!g->requests)
         return HB_FAIL(HB_EMEMORY, "out of memory for the messages of %d ranks", comm->size);
     for (int i = 1; i < comm->size; i++) {
         int from = (comm->rank + comm->size - i) % comm->size;
         if (status == HB_OK && recv_bytes[from])
             status = start_receive(comm, from, HB_LANE_COLLECTIVES, recv[from], recv_bytes[from],
-                                   &requests[count++]);
+                                   &g->requests[g->count++]);
     }
     for (int i = 1; i < comm->size; i++) {
         int to = (comm->rank + i) % comm->size;
-        if (status == HB_OK && send_bytes[to])
-            status = start_send(comm, to, HB_LANE_COLLECTIVES, kind, send[to], send_bytes[to],
-                                &requests[count++]);
+        if (status != HB_OK || !send_bytes[to])
+            continue;
+        status = start_send(comm, to, HB_LANE_COLLECTIVES, kind, send[to], send_bytes[to],
+                            &g->requests[g->count++]);
+        g->messages++;
+        g->bytes += (int64_t)send_bytes[to];
     }
     if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank])
         memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
+    return status;
+}
+
+void hb_comm_drop(struct hb_comm_pending *pending)
+{
+    free(pending->requests);
+    pending->requests = NULL;
+}
+
+static hb_status all_to_all_end(struct hb_comm *comm, struct hb_comm_pending *g)
+{
+    double start;
+    hb_status status = wait_all(comm, g->requests, g->count, &start);
+    hb_comm_drop(g);
+    return status;
+}
+
+static hb_status all_to_all(struct hb_comm *comm, enum hb_comm_kind kind, const char *const *send,
+                            const size_t *send_bytes, char *const *recv, const size_t *recv_bytes)
+{
+    struct hb_comm_pending g;
+    hb_status status = all_to_all_begin(comm, kind, send, send_bytes, recv, recv_bytes, &g);
     if (status == HB_OK)
-        status = wait_all(comm, requests, count, &start);
-    free(requests);
+        return all_to_all_end(comm, &g);
+    hb_comm_drop(&g);
     return status;
 }
 
@@ -359,12 +389,13 @@ hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, const size_t 
     return status;
 }
 
-static hb_status gather(struct hb_comm *comm, enum hb_comm_kind kind, const void *send, void *recv,
-                        const size_t *bytes)
+static hb_status gather_begin(struct hb_comm *comm, enum hb_comm_kind kind, const void *send, void *recv,
+                              const size_t *bytes, struct hb_comm_pending *pending)
 {
     struct ends ends;
     hb_status status = ends_init(&ends, comm);
     char *to = recv;
+    *pending = (struct hb_comm_pending){.requests = NULL};
     for (int r = 0; status == HB_OK && r < comm->size; r++) {
         ends.send[r] = send;
         ends.bytes[r] = bytes[comm->rank];
@@ -372,9 +403,37 @@ static hb_status gather(struct hb_comm *comm, enum hb_comm_kind kind, const void
         to += bytes[r];
     }
     if (status == HB_OK)
-        status = all_to_all(comm, kind, ends.send, ends.bytes, ends.recv, bytes);
+        status = all_to_all_begin(comm, kind, ends.send, ends.bytes, ends.recv, bytes, pending);
+    if (status != HB_OK)
+        hb_comm_drop(pending);
     ends_release(&ends);
     return status;
+}
+
+hb_status hb_comm_gather_begin(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes,
+                               struct hb_comm_pending *pending)
+{
+    count_call(comm, HB_COMM_GATHER);
+    return gather_begin(comm, HB_COMM_GATHER, send, recv, bytes, pending);
+}
+
+/* For an observer all of it happens here: what came before stood behind other work. */
+hb_status hb_comm_gather_end(struct hb_comm *comm, struct hb_comm_pending *pending)
+{
+    struct hb_watch watch = hb_watch_begin(comm, HB_COMM_GATHER);
+    watch.messages -= pending->messages;
+    watch.bytes -= pending->bytes;
+    hb_status status = all_to_all_end(comm, pending);
+    hb_watch_end(comm, HB_COMM_GATHER, watch);
+    return status;
+}
+
+static hb_status gather(struct hb_comm *comm, enum hb_comm_kind kind, const void *send, void *recv,
+                        const size_t *bytes)
+{
+    struct hb_comm_pending pending;
+    HB_TRY(gather_begin(comm, kind, send, recv, bytes, &pending));
+    return all_to_all_end(comm, &pending);
 }
 
 hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes)

@@ -128,6 +128,11 @@ HB_MUST_USE hb_status hb_comm_wait(struct hb_comm *comm, struct hb_comm_request 
 /* Looks whether the message is through: request->done. */
 HB_MUST_USE hb_status hb_comm_test(struct hb_comm *comm, struct hb_comm_request *request);
 
+/* Lets messages of any communicator move on: a long one moves only while both ends
+ * are inside of the library below. To be called between pieces of work, cheap
+ * enough for every millisecond. What fails comes back at the wait. */
+void hb_comm_progress(struct hb_comm *comm);
+
 /* --- all ranks; collective --- */
 
 /* send: for rank 0, 1, ... one behind the other, send_bytes[r] each; recv
@@ -137,6 +142,18 @@ HB_MUST_USE hb_status hb_comm_exchange(struct hb_comm *comm, const void *send, c
 /* recv: bytes[0] of rank 0, bytes[1] of rank 1, ...; `send` has bytes[own rank],
  * and may be its place in recv. */
 HB_MUST_USE hb_status hb_comm_gather(struct hb_comm *comm, const void *send, void *recv, const size_t *bytes);
+/* The same in two halves, between which the rank does other things, also other
+ * operations of this communicator: all ranks begin and do them in the same order.
+ * `send` and `recv` stay as they are until the end, or until hb_comm_fail has
+ * returned; hb_comm_drop is for those that then have no end. */
+struct hb_comm_pending {
+    struct hb_comm_request *requests; /* owned, until the end */
+    int64_t count, messages, bytes;
+};
+HB_MUST_USE hb_status hb_comm_gather_begin(struct hb_comm *comm, const void *send, void *recv,
+                                           const size_t *bytes, struct hb_comm_pending *pending);
+HB_MUST_USE hb_status hb_comm_gather_end(struct hb_comm *comm, struct hb_comm_pending *pending);
+void hb_comm_drop(struct hb_comm_pending *pending);
 HB_MUST_USE hb_status hb_comm_broadcast(struct hb_comm *comm, int root, void *data, size_t bytes);
 /* In place, element by element. */
 HB_MUST_USE hb_status hb_comm_max(struct hb_comm *comm, int64_t *values, int64_t count);

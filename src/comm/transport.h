@@ -24,6 +24,7 @@ struct hb_transport {
                          struct hb_comm_request *request);
     /* Sets request->done when the message has gone or come. */
     hb_status (*test)(struct hb_comm *comm, struct hb_comm_request *request);
+    void (*progress)(struct hb_comm *comm); /* NULL: messages move by themselves */
     /* Or NULL: everything that was waited for is through, its memory may go. */
     void (*settle)(struct hb_comm *comm);
     /* For comm/alarm.c; NULL where no rank can fail alone. */

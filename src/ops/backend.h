@@ -82,6 +82,7 @@ struct hb_backend {
     const char *base;     /* NULL, or the backend whose entries fill the gaps */
     const char *about;    /* one line for `hornbook ops` */
     uint32_t storage;     /* HB_STORAGE bits of the float types its tensors may have */
+    bool host_memory;     /* its memory is the host's: bytes move between ranks without a copy */
     bool unpooled;        /* it wants to see every life of a buffer: nobody keeps one for reuse */
 
     /* life and memory: required */

@@ -22,6 +22,6 @@ HB_MUST_USE hb_status hb_host_workspace(struct hb_context *context, size_t bytes
 #define HB_HOST_MEMORY                                                                                \
     .open = hb_host_open, .close = hb_host_close, .alloc = hb_host_alloc, .free = hb_host_free,       \
     .copy_in = hb_host_copy, .copy_out = hb_host_copy, .copy = hb_host_copy, .zero = hb_host_zero,    \
-    .sync = hb_host_sync
+    .sync = hb_host_sync, .host_memory = true
 
 #endif

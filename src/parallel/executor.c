@@ -211,6 +211,21 @@ static hb_status open_lane(struct hb_executor *e, int stage, int64_t round, stru
     return hb_lane_open(e, stage, round, m, m < 0 ? NULL : &e->batches[m], e->gradients, lane);
 }
 
+/* A postponed weight gradient needs weights only where something is made again. */
+static bool weight_gathers(const struct hb_executor *e)
+{
+    return e->model->recompute.kind != HB_RECOMPUTE_NONE;
+}
+
+/* Gathers a block that is about to run, and begins to gather the one that runs after it: `next`, unless the
+ * block is the action's `last`; then that of the next action. */
+static hb_status gather(struct hb_executor *e, int64_t block, int64_t last, int64_t next)
+{
+    HB_TRY(hb_blocks_gather(e->sharding, block, block + 1));
+    next = block == last ? e->next_block : next;
+    return next < 0 ? HB_OK : hb_blocks_ahead(e->sharding, next, next + 1);
+}
+
 /* The blocks of a lane's stage, each with its weights there while it runs. */
 static hb_status run_forward(struct hb_executor *e, struct hb_lane *lane)
 {
@@ -218,7 +233,7 @@ static hb_status run_forward(struct hb_executor *e, struct hb_lane *lane)
     hb_trace_microbatch(e->context, lane->microbatch);
     for (int64_t b = begin; b < end; b++) {
         lane->entries[b - begin] = lane->tape.entry_count;
-        HB_TRY(hb_blocks_gather(e->sharding, b, b + 1));
+        HB_TRY(gather(e, b, end - 1, b + 1));
         HB_TRY(hb_model_forward_blocks(e->model, &lane->tape, &lane->carry, b, b + 1));
         hb_blocks_release(e->sharding, b, b + 1);
     }
@@ -250,7 +265,7 @@ static hb_status backward(struct hb_executor *e, int stage, int64_t round, bool 
     }
     hb_trace_microbatch(e->context, lane->microbatch);
     for (int64_t b = end - 1; b >= begin; b--) {
-        HB_TRY(hb_blocks_gather(e->sharding, b, b + 1));
+        HB_TRY(gather(e, b, begin, b - 1));
         HB_TRY(hb_tape_backward_input(&lane->tape, lane->entries[b - begin], lane->entries[b - begin + 1],
                                       weights));
         hb_blocks_release(e->sharding, b, b + 1);
@@ -270,10 +285,9 @@ static hb_status weight(struct hb_executor *e, int stage, int64_t round)
     int64_t begin = e->stages->first_block[stage], end = e->stages->first_block[stage + 1];
     hb_trace_microbatch(e->context, lane->microbatch);
     for (int64_t b = end - 1; b >= begin; b--) {
-        /* Only what is made again needs weights. */
-        bool again = e->model->recompute.kind != HB_RECOMPUTE_NONE;
+        bool again = weight_gathers(e);
         if (again)
-            HB_TRY(hb_blocks_gather(e->sharding, b, b + 1));
+            HB_TRY(gather(e, b, begin, b - 1));
         HB_TRY(hb_tape_backward_weight(&lane->tape, lane->entries[b - begin], lane->entries[b - begin + 1]));
         if (again)
             hb_blocks_release(e->sharding, b, b + 1);
@@ -319,6 +333,19 @@ static hb_status perform(struct hb_executor *e, const struct hb_action *a)
     }
 }
 
+/* The first block that the actions from number i on gather; -1: none. */
+static int64_t next_block(const struct hb_executor *e, const struct hb_schedule_row *row, int64_t i)
+{
+    for (; i < row->count; i++) {
+        const struct hb_action *a = &row->actions[i];
+        if (a->kind == HB_ACTION_F)
+            return e->stages->first_block[a->stage];
+        if (a->kind == HB_ACTION_I || a->kind == HB_ACTION_B || (a->kind == HB_ACTION_W && weight_gathers(e)))
+            return e->stages->first_block[a->stage + 1] - 1;
+    }
+    return -1;
+}
+
 /* In the timeline: what of it no message and no other rank is waited for. */
 static hb_status perform_timed(struct hb_executor *e, const struct hb_action *a)
 {
@@ -344,8 +371,10 @@ hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches
     e->pool.in_use_peak = e->pool.in_use;
     HB_TRY(results_begin(e, M));
     hb_reduce_begin(e->reducer, M);
-    for (int64_t i = 0; i < row->count; i++)
+    for (int64_t i = 0; i < row->count; i++) {
+        e->next_block = next_block(e, row, i + 1);
         HB_TRY(perform_timed(e, &row->actions[i]));
+    }
     hb_trace_microbatch(e->context, -1);
     HB_TRY(hb_transfers_finish(e));
     HB_TRY(hb_fault_point(HB_FAULT_FOLD));
@@ -383,6 +412,7 @@ hb_status hb_executor_evaluate(struct hb_executor *e, const struct hb_batch *bat
 {
     bool *filled = calloc((size_t)count, sizeof *filled);
     int64_t D = e->mesh->data_ranks;
+    e->next_block = -1;
     hb_status status = filled ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for an evaluation");
     if (status == HB_OK)
         status = results_begin(e, count);

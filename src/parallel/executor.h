@@ -61,6 +61,7 @@ struct hb_executor {
     struct hb_lane *idle;
     struct hb_outgoing *outgoing; /* messages on their way */
     int64_t *layer_counts;        /* [E], working memory */
+    int64_t next_block;           /* where the action after this one begins; -1: none */
     /* of the step that runs */
     int64_t microbatches;
     const struct hb_batch *batches;

@@ -109,6 +109,7 @@ const struct hb_backend hb_hollow_backend = {
     .name = "hollow",
     .about = "counts and computes nothing",
     .storage = HB_STORAGE(HB_F32) | HB_STORAGE(HB_BF16) | HB_STORAGE(HB_F16),
+    .host_memory = true,
     .open = hollow_open,
     .close = hollow_close,
     .alloc = hollow_alloc,

@@ -119,10 +119,10 @@ hb_status hb_mesh_mirror(struct hb_comm *world, struct hb_mesh_shape shape, stru
 {
     *mesh = place_in(world, shape);
     hb_status status;
-    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->data_rank, (int)mesh->data_ranks, "data", &mesh->data));
-    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->ep_i, (int)shape.ep, "experts", &mesh->experts));
-    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->dp_i, (int)shape.dp, "replicas", &mesh->replicas));
-    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->pp_i, (int)shape.pp, "pipe", &mesh->pipe));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->data_rank, (int)mesh->data_ranks, "data", true, &mesh->data));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->ep_i, (int)shape.ep, "experts", true, &mesh->experts));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->dp_i, (int)shape.dp, "replicas", true, &mesh->replicas));
+    HB_TRY_CLEAN(hb_comm_mirror((int)mesh->pp_i, (int)shape.pp, "pipe", true, &mesh->pipe));
     return HB_OK;
 cleanup:
     hb_mesh_release(mesh);

@@ -183,8 +183,8 @@ static hb_status describe_rank(struct hb_plan *plan, int64_t pp_i)
     for (int64_t u = 0; u < count; u++)
         rank->trained += units[u].elements;
     free(units);
-    HB_TRY(hb_plan_memory(plan, pp_i));
-    return hb_plan_traffic(plan, pp_i);
+    HB_TRY(hb_plan_traffic(plan, pp_i));
+    return hb_plan_memory(plan, pp_i);
 }
 
 static hb_status make(struct hb_plan *plan)

@@ -32,7 +32,7 @@ enum hb_plan_bytes {
     HB_PLAN_PARAMETERS,
     HB_PLAN_GRADIENTS,
     HB_PLAN_OPTIMIZER,
-    HB_PLAN_GATHERED,    /* weights of a block, and of the next one, at level 3 */
+    HB_PLAN_GATHERED,    /* level 3: weights of the block at work and of the next one, at most */
     HB_PLAN_ACTIVATIONS, /* peak over the schedule */
     HB_PLAN_FOLD,        /* pending gradients */
     HB_PLAN_EXCHANGE,    /* staging of what is sent and received */

@@ -22,24 +22,6 @@ static void count_states(const struct hb_plan *plan, struct hb_plan_rank *rank,
     }
 }
 
-/* At level 3 the weights of one block and of the next one are there. */
-static void count_gathered(const struct hb_plan *plan, struct hb_plan_rank *rank,
-                           const struct hb_plan_unit *units, int64_t count)
-{
-    double most = 0, before = 0;
-    if (plan->request.level < 3)
-        return;
-    for (int64_t u = 0; u < count;) {
-        double block = 0;
-        for (int64_t b = units[u].block; u < count && units[u].block == b; u++)
-            block += units[u].ranks > 1 ? (double)units[u].elements : 0;
-        if (before + block > most)
-            most = before + block;
-        before = block;
-    }
-    rank->bytes[HB_PLAN_GATHERED] = WEIGHT * most;
-}
-
 /* --- activations --- */
 
 /* Expert layers among the blocks of a stage. */
@@ -186,7 +168,6 @@ hb_status hb_plan_memory(struct hb_plan *plan, int64_t pp_i)
     int64_t count;
     HB_TRY(hb_plan_units(plan, pp_i, &units, &count));
     count_states(plan, rank, units, count);
-    count_gathered(plan, rank, units, count);
     hb_status status = count_fold(plan, pp_i, units, count);
     count_exchange(plan, rank, units, count);
     free(units);

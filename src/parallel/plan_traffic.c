@@ -1,4 +1,4 @@
-/* Messages and bytes that a rank sends in a step. */
+/* Messages and bytes that a rank sends in a step, and the weights that it gathers for it. */
 #include "parallel/plan.h"
 #include "parallel/rehearse.h"
 
@@ -52,5 +52,6 @@ hb_status hb_plan_traffic(struct hb_plan *plan, int64_t pp_i)
     HB_TRY(hb_rehearse(r->model, &options, (int)(pp_i * plan->data_ranks + plan->data_rank), &sent));
     for (int i = 0; i < 3; i++)
         add(rank, kinds[i], (double)sent.messages[i], (double)sent.bytes[i], (double)sent.bytes[i]);
+    rank->bytes[HB_PLAN_GATHERED] = (double)sent.gathered;
     return HB_OK;
 }

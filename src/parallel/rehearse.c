@@ -108,6 +108,7 @@ static hb_status run(struct rehearsal *r, const struct hb_model_config *config, 
     HB_TRY(fill_batches(r));
     HB_TRY(hb_executor_step(&ranks->executor, r->batches, o->microbatches, (struct hb_factors){1, 1, 1}));
     HB_TRY(hb_ranks_spread(ranks));
+    out->gathered = ranks->sharding.pool.in_use_peak;
     const struct hb_mesh *mesh = &ranks->mesh;
     add(mesh->pipe, HB_COMM_MESSAGE, out, HB_REHEARSED_STAGES);
     add(mesh->data, HB_COMM_EXCHANGE, out, HB_REHEARSED_REDUCE);
@@ -124,9 +125,9 @@ hb_status hb_rehearse(const struct hb_model_config *config, const struct hb_rank
     struct rehearsal r = {.exchange = {meet, move, move}, .options = &mirrored};
     int64_t N = options->shape.dp * options->shape.ep * options->shape.pp;
     mirrored.mirrored = true;
-    *out = (struct hb_rehearsal){{0}, {0}};
+    *out = (struct hb_rehearsal){.gathered = 0};
     HB_TRY(hb_context_open(&hb_hollow_backend, HB_CANONICAL, 1, &r.context));
-    hb_status status = hb_comm_mirror(rank, (int)N, "world", &r.world);
+    hb_status status = hb_comm_mirror(rank, (int)N, "world", false, &r.world);
     if (status == HB_OK)
         status = run(&r, config, out);
     hb_ranks_close(&r.ranks);

@@ -10,6 +10,7 @@
 
 struct hb_rehearsal {
     int64_t messages[3], bytes[3]; /* sent in a step: between stages, of gradients, of weights */
+    int64_t gathered;              /* most bytes of gathered weights at a time, level 3 */
 };
 enum { HB_REHEARSED_STAGES, HB_REHEARSED_REDUCE, HB_REHEARSED_GATHER };
 

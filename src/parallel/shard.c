@@ -66,11 +66,7 @@ void hb_sharding_release(struct hb_sharding *sharding)
 {
     if (!sharding->model)
         return;
-    for (int64_t u = 0; u < sharding->unit_count; u++)
-        if (sharding->units[u].holders) {
-            sharding->units[u].holders = 1;
-            hb_blocks_release(sharding, sharding->units[u].block, sharding->units[u].block + 1);
-        }
+    hb_unshard_release(sharding);
     hb_pool_release(&sharding->pool);
     hb_memory_free(sharding->send);
     hb_memory_free(sharding->recv);

@@ -24,7 +24,12 @@ struct hb_unit {
     int64_t block;
     bool experts;
     struct hb_comm *group; /* who shares it */
-    int holders;           /* level 3: how many want it gathered */
+    /* level 3, the gathered weights */
+    int holders;                /* how many want them */
+    bool ahead, under_way;      /* one of these is hb_blocks_ahead's; they have not all come */
+    struct hb_buffer *gathered; /* their memory; NULL: nobody wants them */
+    struct hb_comm_pending pending;
+    char *staging; /* while they are under way; NULL where memory is the host's */
 };
 
 struct hb_sharding {
@@ -62,5 +67,11 @@ HB_MUST_USE hb_status hb_gather_unit(struct hb_sharding *sharding, const struct 
  * may be nested. Without shards nothing happens. Collective: data. */
 HB_MUST_USE hb_status hb_blocks_gather(struct hb_sharding *sharding, int64_t begin, int64_t end);
 void hb_blocks_release(struct hb_sharding *sharding, int64_t begin, int64_t end);
+/* Begins a gather that hb_blocks_gather of the same blocks will end, while others
+ * are at work. Weights that are there anyway stay for it. Collective: data. */
+HB_MUST_USE hb_status hb_blocks_ahead(struct hb_sharding *sharding, int64_t begin, int64_t end);
+
+/* For hb_sharding_release: lets go of all that is held. */
+void hb_unshard_release(struct hb_sharding *sharding);
 
 #endif

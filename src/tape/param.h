@@ -55,7 +55,6 @@ struct hb_param {
     bool trained;                       /* false: moved by a rule (selection bias), not by a gradient */
     struct hb_tensor value;             /* [..] or [G, ..]; at level 3 without memory until it is gathered */
     struct hb_tensor kept;              /* level 3: the shard, flat */
-    struct hb_buffer *gathered;         /* level 3: the memory of value, while it is there */
     struct hb_tensor master;            /* fp32 of 16-bit weights; data NULL: the weights are their own */
     struct hb_tensor m, v;              /* moments, fp32 */
     int64_t present_parts;              /* flags a use needs: experts of a stack, rows of an embedding, 0 */

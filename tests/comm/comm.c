@@ -67,6 +67,34 @@ static void gather(void **state)
             assert_int_equal(*at++, (unsigned char)(r + 100 * (int)i));
 }
 
+/* A gather in two halves, with another one and an exchange of the same group between them. */
+static void halves(void **state)
+{
+    (void)state;
+    enum { LONG = 200000 }; /* more than MPI sends at once */
+    size_t bytes[64];
+    for (int r = 0; r < size; r++)
+        bytes[r] = (size_t)(LONG + r);
+    unsigned char *all = malloc((size_t)size * (LONG + 64)), *mine = all;
+    for (int r = 0; r < rank; r++)
+        mine += bytes[r];
+    memset(mine, rank + 1, bytes[rank]);
+    struct hb_comm_pending pending;
+    struct hb_comm_traffic before = hb_comm_traffic(world);
+    OK(hb_comm_gather_begin(world, mine, all, bytes, &pending));
+    exchange(NULL);
+    gather(NULL);
+    hb_comm_progress(world);
+    OK(hb_comm_gather_end(world, &pending));
+    struct hb_comm_traffic after = hb_comm_traffic(world);
+    assert_int_equal(after.calls[HB_COMM_GATHER] - before.calls[HB_COMM_GATHER], 2 * (size > 1));
+    const unsigned char *at = all;
+    for (int r = 0; r < size; r++)
+        for (size_t i = 0; i < bytes[r]; i++)
+            assert_int_equal(*at++, r + 1);
+    free(all);
+}
+
 static void broadcast(void **state)
 {
     (void)state;
@@ -140,7 +168,8 @@ static void agreement(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exchange),  cmocka_unit_test(gather),   cmocka_unit_test(broadcast),
+        cmocka_unit_test(exchange),  cmocka_unit_test(gather),
+        cmocka_unit_test(halves),    cmocka_unit_test(broadcast),
         cmocka_unit_test(integers),  cmocka_unit_test(messages), cmocka_unit_test(groups),
         cmocka_unit_test(agreement),
     };
