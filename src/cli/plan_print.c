@@ -150,17 +150,17 @@ static json_t *rank_json(const struct hb_plan *p, int64_t s)
     json_t *bytes = json_object(), *worst = json_object(), *sent = json_object(), *times = json_object();
     for (int i = 0; i < HB_PLAN_BYTES; i++) {
         const char *name = hb_plan_bytes_name((enum hb_plan_bytes)i);
-        json_object_set_new(bytes, name, json_real(rank->bytes[i]));
-        json_object_set_new(worst, name, json_real(rank->worst_bytes[i]));
+        hb_json_put(&bytes, name, json_real(rank->bytes[i]));
+        hb_json_put(&worst, name, json_real(rank->worst_bytes[i]));
     }
-    json_object_set_new(bytes, "total", json_real(rank->total));
-    json_object_set_new(worst, "total", json_real(rank->worst_total));
+    hb_json_put(&bytes, "total", json_real(rank->total));
+    hb_json_put(&worst, "total", json_real(rank->worst_total));
     for (int i = 0; i < HB_PLAN_TRAFFIC; i++)
-        json_object_set_new(sent, hb_plan_traffic_name((enum hb_plan_traffic)i),
-                            json_pack("{s:f, s:f, s:f}", "messages", rank->messages[i], "bytes",
-                                      rank->sent[i], "worst_bytes", rank->worst_sent[i]));
+        hb_json_put(&sent, hb_plan_traffic_name((enum hb_plan_traffic)i),
+                    json_pack("{s:f, s:f, s:f}", "messages", rank->messages[i], "bytes", rank->sent[i],
+                              "worst_bytes", rank->worst_sent[i]));
     for (int i = 0; i < HB_PLAN_TIMES; i++)
-        json_object_set_new(times, hb_plan_time_name((enum hb_plan_time)i), json_real(rank->seconds[i]));
+        hb_json_put(&times, hb_plan_time_name((enum hb_plan_time)i), json_real(rank->seconds[i]));
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o}", "stage_rank", (json_int_t)s,
                      "blocks", (json_int_t)rank->blocks, "parameters", (json_int_t)rank->trained, "in_flight",
                      (json_int_t)rank->in_flight, "pending", (json_int_t)rank->pending, "flops", rank->flops,
@@ -173,7 +173,7 @@ hb_status hb_plan_print_json(const struct hb_plan *p, FILE *out)
     json_t *ranks = json_array(), *root;
     char *text;
     for (int64_t s = 0; s < r->shape.pp; s++)
-        json_array_append_new(ranks, rank_json(p, s));
+        hb_json_append(&ranks, rank_json(p, s));
     root = json_pack(
         "{s:s, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:i}, s:s, s:I, s:f, s:f, s:f, s:f, s:I, s:s, s:o}",
         "machine", r->machine.name, "parameters", (json_int_t)p->parameters, "active", (json_int_t)p->active,

@@ -159,7 +159,7 @@ static hb_status print_json(const struct report *report)
                       "failed", r->failed, "share", r->share <= 1e300 ? json_real(r->share) : json_null(),
                       "of_worst", r->worst <= 1e300 ? json_real(r->worst) : json_null(), "bits_equal",
                       r->other_bits == 0, "place", r->place);
-        json_array_append_new(rows, row);
+        hb_json_append(&rows, row);
     }
     json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:O}", "backend", report->backend, "numerics",
                              report->fast ? "fast" : "canonical", "golden", report->folder, "rows", rows,
@@ -222,11 +222,11 @@ static hb_status run_onnx(const struct report *report, struct hb_context *subjec
         }
         count[v.result]++;
         if (report->json)
-            json_array_append_new(files, json_pack("{s:s, s:s, s:s}", "file", name, "result",
-                                                   v.result == HB_ONNX_PASS   ? "pass"
-                                                   : v.result == HB_ONNX_FAIL ? "fail"
-                                                                              : "not covered",
-                                                   "text", v.text));
+            hb_json_append(&files, json_pack("{s:s, s:s, s:s}", "file", name, "result",
+                                             v.result == HB_ONNX_PASS   ? "pass"
+                                             : v.result == HB_ONNX_FAIL ? "fail"
+                                                                        : "not covered",
+                                             "text", v.text));
         else
             print_onnx(name, &v);
     }

@@ -17,7 +17,7 @@ hb_status hb_file_fail(const char *verb, const char *path)
 {
     int code = errno;
     bool full = code == ENOSPC || code == EDQUOT || code == EFBIG;
-    return HB_FAIL(HB_EIO, "cannot %s %s: %s%s", verb, path, strerror(code),
+    return HB_FAIL(code == ENOMEM ? HB_EMEMORY : HB_EIO, "cannot %s %s: %s%s", verb, path, strerror(code),
                    full ? "; free some space or choose another folder" : "");
 }
 

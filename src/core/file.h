@@ -36,7 +36,8 @@ HB_MUST_USE hb_status hb_folder_remove(const char *path);
 /* fsync of a folder, so that a rename in it survives a power cut. */
 HB_MUST_USE hb_status hb_folder_sync(const char *path);
 
-/* HB_EIO with "cannot VERB PATH: " and what errno says; a full disk adds the remedy. */
+/* HB_EIO (HB_EMEMORY if that is what errno says) with "cannot VERB PATH: " and errno's
+ * words; a full disk adds the remedy. */
 hb_status hb_file_fail(const char *verb, const char *path);
 
 /* "a/b" into a new malloc'd string; `b` alone when it is absolute. NULL only without memory. */

@@ -1,9 +1,31 @@
 #include "core/json.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
+
+/* Without memory jansson speaks of a syntax error, or loses a character of a string and
+ * goes on. So its malloc leaves a mark. Functions that the program has given to jansson
+ * go on serving below. */
+static json_malloc_t malloc_below;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static _Thread_local bool ran_out;
+
+static void *marking_malloc(size_t size)
+{
+    void *memory = malloc_below(size);
+    ran_out = ran_out || !memory;
+    return memory;
+}
+
+static void mark_failures(void)
+{
+    json_free_t free_below;
+    json_get_alloc_funcs(&malloc_below, &free_below);
+    json_set_alloc_funcs(marking_malloc, free_below);
+}
 
 hb_status hb_json_parse(const char *name, int64_t first_line, const char *text, size_t size, unsigned options,
                         json_t **out)
@@ -12,11 +34,16 @@ hb_status hb_json_parse(const char *name, int64_t first_line, const char *text, 
     if (options & HB_JSON_ALLOW_NUL)
         flags |= JSON_ALLOW_NUL;
     json_error_t error;
+    pthread_once(&once, mark_failures);
+    ran_out = false;
     *out = json_loadb(text, size, flags, &error);
+    if (ran_out) {
+        json_decref(*out);
+        *out = NULL;
+        return HB_FAIL(HB_EMEMORY, "out of memory: cannot hold %s", name);
+    }
     if (*out)
         return HB_OK;
-    if (json_error_code(&error) == json_error_out_of_memory)
-        return HB_FAIL(HB_EMEMORY, "out of memory: cannot hold %s", name);
     /* The text may quote the document, which is not to steer a terminal. */
     for (char *c = error.text; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 127)
@@ -170,7 +197,7 @@ void hb_json_append(json_t **array, json_t *value)
     keep_whole(array, json_array_append_new(*array, value));
 }
 
-hb_status hb_json_text(const json_t *value, char **text)
+static hb_status text_of(const json_t *value, size_t flags, const char *end, char **text)
 {
     *text = NULL;
     if (!value)
@@ -178,14 +205,23 @@ hb_status hb_json_text(const json_t *value, char **text)
             HB_EARGUMENT,
             "there is no JSON value to write: out of memory, or a NaN, an infinity or invalid UTF-8");
     /* Into our own memory: json_dumps loses pieces of the text when its buffer cannot grow. */
-    const size_t flags = JSON_INDENT(2) | JSON_ENCODE_ANY;
     size_t length = json_dumpb(value, NULL, 0, flags);
     char *ended = length ? malloc(length + 2) : NULL;
     if (!ended || json_dumpb(value, ended, length, flags) != length) {
         free(ended);
         return HB_FAIL(HB_EMEMORY, "out of memory: cannot write a JSON document");
     }
-    memcpy(ended + length, "\n", 2);
+    strcpy(ended + length, end);
     *text = ended;
     return HB_OK;
+}
+
+hb_status hb_json_text(const json_t *value, char **text)
+{
+    return text_of(value, JSON_INDENT(2) | JSON_ENCODE_ANY, "\n", text);
+}
+
+hb_status hb_json_line(const json_t *value, char **text)
+{
+    return text_of(value, JSON_COMPACT | JSON_ENCODE_ANY, "", text);
 }

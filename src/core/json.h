@@ -61,4 +61,7 @@ void hb_json_append(json_t **array, json_t *value);
  * returned; a NULL `value` is HB_EARGUMENT here. */
 HB_MUST_USE hb_status hb_json_text(const json_t *value, char **text);
 
+/* The same in one line, without blanks and without "\n". */
+HB_MUST_USE hb_status hb_json_line(const json_t *value, char **text);
+
 #endif

@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "core/file_writer.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "core/safetensors_header.h"
 
@@ -59,13 +60,13 @@ static hb_status refuse_late(const struct hb_safetensors_writer *writer, const c
     return HB_OK;
 }
 
-/* Holds value under key. jansson refuses only invalid UTF-8, and to grow without memory. */
+/* Holds value under key, of which jansson does not say why it refuses. */
 static hb_status hold(const struct hb_safetensors_writer *writer, json_t *object, const char *key,
                       json_t *value)
 {
     if (json_object_set_new(object, key, value) != 0)
-        return HB_FAIL(HB_EARGUMENT, "%s: cannot hold '%s' in the header: is it valid UTF-8?", writer->path,
-                       key);
+        return HB_FAIL(HB_EARGUMENT, "%s: cannot hold '%s' in the header: no valid UTF-8, or out of memory",
+                       writer->path, key);
     return HB_OK;
 }
 
@@ -153,9 +154,8 @@ static hb_status put(struct hb_safetensors_writer *writer, const void *data, siz
 
 static hb_status put_header(struct hb_safetensors_writer *writer)
 {
-    char *json = json_dumps(writer->root, JSON_COMPACT);
-    if (!json)
-        return no_memory(writer->path);
+    char *json;
+    HB_TRY(hb_json_line(writer->root, &json));
     /* Padded so that the data starts at a multiple of 8. */
     static const char spaces[8] = "        ";
     size_t used = strlen(json), padding = (8 - used % 8) % 8;

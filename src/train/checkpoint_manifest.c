@@ -114,5 +114,7 @@ hb_status hb_checkpoint_manifest_verify(const char *folder, const char *const *r
     if (status == HB_OK)
         status = verify_root(folder, root, required);
     json_decref(root);
+    if (status == HB_EMEMORY)
+        return hb_fail_in(status, "checkpoint %s", folder);
     return status == HB_OK ? HB_OK : hb_fail_in(status, "checkpoint %s is damaged", folder);
 }

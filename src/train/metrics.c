@@ -11,33 +11,37 @@
 #include "train/tensorboard.h"
 
 /* Bytes of the leading lines whose step is at most `keep_steps`. A line cut
- * short by a crash, and all behind it, go. */
-static size_t kept_bytes(const char *text, size_t size, int64_t keep_steps)
+ * short by a crash, and all behind it, go; but not for want of memory. */
+static hb_status count_kept(const char *text, size_t size, int64_t keep_steps, size_t *kept)
 {
-    size_t kept = 0;
-    while (kept < size) {
-        const char *end = memchr(text + kept, '\n', size - kept);
-        json_error_t ignored;
-        json_t *line = end ? json_loadb(text + kept, (size_t)(end - text) - kept, 0, &ignored) : NULL;
+    *kept = 0;
+    while (*kept < size) {
+        const char *end = memchr(text + *kept, '\n', size - *kept);
+        json_t *line = NULL;
+        hb_status status =
+            end ? hb_json_parse("a line", 1, text + *kept, (size_t)(end - text) - *kept, 0, &line) : HB_OK;
         const json_t *step = json_object_get(line, "step");
         bool keep = json_is_integer(step) && json_integer_value(step) <= keep_steps;
         json_decref(line);
+        if (status == HB_EMEMORY)
+            return status;
         if (!keep)
             break;
-        kept = (size_t)(end - text) + 1;
+        *kept = (size_t)(end - text) + 1;
     }
-    return kept;
+    return HB_OK;
 }
 
 hb_status hb_metrics_trim(const char *path, int64_t keep_steps)
 {
     char *text;
-    size_t size;
+    size_t size, kept;
     HB_TRY(hb_file_read(path, &text, &size));
-    size_t kept = kept_bytes(text, size, keep_steps);
-    hb_status status = kept == size ? HB_OK : hb_file_write(path, text, kept);
+    hb_status status = count_kept(text, size, keep_steps, &kept);
+    if (status == HB_OK && kept < size)
+        status = hb_file_write(path, text, kept);
     free(text);
-    return status;
+    return status == HB_OK ? HB_OK : hb_fail_in(status, "%s", path);
 }
 
 hb_status hb_metrics_open(struct hb_metrics *metrics, const char *run_folder, int64_t keep_steps,

@@ -70,11 +70,12 @@ static hb_status declare_ranges(const struct hb_optimizer *o, struct hb_safetens
             hb_json_put(&ranges, l->name,
                         json_pack("[I, I]", (json_int_t)(own.begin - first), (json_int_t)(own.end - first)));
     }
-    char *text = ranges ? json_dumps(ranges, JSON_COMPACT) : NULL;
+    char *text;
+    hb_status status = hb_json_line(ranges, &text);
     json_decref(ranges);
-    if (!text)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the ranges of the moments");
-    hb_status status = hb_safetensors_writer_metadata(writer, "ranges", text);
+    if (status != HB_OK)
+        return hb_fail_in(status, "ranges of the moments");
+    status = hb_safetensors_writer_metadata(writer, "ranges", text);
     free(text);
     return status;
 }

@@ -11,7 +11,7 @@ static json_t *numbers(const struct hb_spike_window *window)
 {
     json_t *array = json_array();
     for (int64_t i = 0; i < window->count; i++)
-        json_array_append_new(array, json_real(window->value[i]));
+        hb_json_append(&array, json_real(window->value[i]));
     return array;
 }
 

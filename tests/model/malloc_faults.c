@@ -1,101 +1,15 @@
 /* The C library's memory runs out at any point: n-th malloc, for every n, while a
  * model is made, makes a step and is described. One clear error, nothing
  * leaked, and what was there goes on with the right bits. */
-#define _GNU_SOURCE 1 /* dladdr */
+#include "core/failing_malloc.h"
 #include "model/runs.h"
 
-#include <dlfcn.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 
 #include "ref/backend.h"
 
-/* A sanitizer has a malloc of its own; clang's OpenMP ends the program when it gets no memory. */
-#if defined __SANITIZE_ADDRESS__ || defined __clang__
-#define OWN_MALLOC 0
-#endif
-#if !defined OWN_MALLOC && defined __GLIBC__
-#define OWN_MALLOC 1
-#endif
-
 #if OWN_MALLOC
-/* Ours come before the C library's; these names are its own entries. */
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *memory, size_t size);
-void __libc_free(void *memory);
-void *__libc_memalign(size_t alignment, size_t size);
-void *memalign(size_t alignment, size_t size);
-
-static int64_t countdown, live;
-
-/* libgomp keeps teams for reuse and ends the process without memory: not ours to judge. */
-static bool ours(const void *caller)
-{
-    Dl_info info;
-    return dladdr(caller, &info) && info.dli_fname && !strstr(info.dli_fname, "libgomp");
-}
-
-static bool refused(const void *caller)
-{
-    if (countdown > 0 && ours(caller) && --countdown == 0) {
-        errno = ENOMEM;
-        return true;
-    }
-    return false;
-}
-
-void *malloc(size_t size)
-{
-    void *memory = refused(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
-    live += memory != NULL;
-    return memory;
-}
-
-void *calloc(size_t n, size_t size)
-{
-    void *memory = refused(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
-    live += memory != NULL;
-    return memory;
-}
-
-void *realloc(void *old, size_t size)
-{
-    void *memory = refused(__builtin_return_address(0)) ? NULL : __libc_realloc(old, size);
-    live += !old && memory;
-    return memory;
-}
-
-void free(void *memory)
-{
-    live -= memory != NULL;
-    __libc_free(memory);
-}
-
-void *memalign(size_t alignment, size_t size)
-{
-    void *memory = refused(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
-    live += memory != NULL;
-    return memory;
-}
-
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    void *memory = refused(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
-    live += memory != NULL;
-    return memory;
-}
-
-int posix_memalign(void **memory, size_t alignment, size_t size)
-{
-    if (refused(__builtin_return_address(0)))
-        return ENOMEM;
-    *memory = __libc_memalign(alignment, size);
-    live += *memory != NULL;
-    return *memory ? 0 : ENOMEM;
-}
-
 enum { MICROBATCHES = 2, ROWS = 9 };
 
 static const struct run_shape *shape;
