@@ -22,37 +22,46 @@ void hb_pool_release(struct hb_pool *pool)
     }
 }
 
-/* The smallest idle buffer that is large enough and at most an eighth too large
- * (small ones: any up to 4 KiB): a bigger one is better kept for its own size. */
-static struct hb_buffer *take_idle(struct hb_pool *pool, size_t bytes)
+/* Sizes are rounded up by less than a sixteenth, to 256 bytes at least: a device
+ * gives no less. Only requests of one rounded size share buffers, so a step
+ * needs as many of each as it holds at a time, whatever the step before it left
+ * idle. (Handing out the nearest larger one, as it comes, would not do: a small
+ * request takes a buffer that a later, larger one then lacks.) */
+static size_t rounded(size_t bytes)
 {
-    size_t most = bytes + bytes / 8 + 4096;
-    struct hb_buffer **best = NULL;
+    size_t unit = 256;
+    while (unit < bytes / 32)
+        unit *= 2;
+    return (bytes + unit - 1) / unit * unit;
+}
+
+static struct hb_buffer *take_idle(struct hb_pool *pool, size_t size)
+{
     for (struct hb_buffer **b = &pool->idle; *b; b = &(*b)->next)
-        if ((*b)->bytes >= bytes && (*b)->bytes <= most && (!best || (*b)->bytes < (*best)->bytes))
-            best = b;
-    if (!best)
-        return NULL;
-    struct hb_buffer *buffer = *best;
-    *best = buffer->next;
-    return buffer;
+        if ((*b)->bytes == size) {
+            struct hb_buffer *buffer = *b;
+            *b = buffer->next;
+            return buffer;
+        }
+    return NULL;
 }
 
 hb_status hb_pool_take(struct hb_pool *pool, size_t bytes, struct hb_buffer **out)
 {
     if (pool->lender)
         return hb_pool_take(pool->lender, bytes, out);
-    struct hb_buffer *buffer = take_idle(pool, bytes);
+    size_t size = pool->context->backend->unpooled ? bytes : rounded(bytes);
+    struct hb_buffer *buffer = take_idle(pool, size);
     if (!buffer) {
         buffer = calloc(1, sizeof *buffer);
         if (!buffer)
             return HB_FAIL(HB_EMEMORY, "out of memory for a buffer's header");
-        hb_status status = hb_alloc(pool->context, pool->category, bytes, &buffer->data);
+        hb_status status = hb_alloc(pool->context, pool->category, size, &buffer->data);
         if (status != HB_OK) {
             free(buffer);
             return status;
         }
-        buffer->bytes = bytes;
+        buffer->bytes = size;
     }
     buffer->references = 1;
     buffer->next = NULL;

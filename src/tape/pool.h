@@ -1,9 +1,10 @@
 /* Buffers on a backend, reference-counted and reused.
  *
  * A training step asks for the same sizes again and again. The pool keeps what
- * was released and hands it out for the next request of about that size, so
- * that after the first step nothing is allocated any more. (A backend that is
- * `unpooled` gets everything back at once.) */
+ * was released and hands it out for the next request of that size (rounded up by
+ * less than a sixteenth), so that a step that holds no more at a time than one
+ * before it allocates nothing. (A backend that is `unpooled` gets everything back
+ * at once, and is asked for exact sizes.) */
 #ifndef HB_TAPE_POOL_H
 #define HB_TAPE_POOL_H
 

@@ -74,8 +74,9 @@ static hb_status init(struct hb_optimizer *o)
     HB_TRY(allocate(o, HB_I64, chunks, &o->chunk_hash));
     if (o->model->config.precision.stochastic)
         HB_TRY(make_names(o));
-    HB_TRY(allocate(o, HB_I32, 1, &o->found));
-    HB_TRY(allocate(o, HB_F64, 1, &o->norm));
+    HB_TRY(allocate(o, HB_U8, sizeof(double) + sizeof(int32_t), &o->verdict));
+    o->norm = hb_tensor_1d(o->context, o->verdict.data, HB_F64, 1);
+    o->found = hb_tensor_1d(o->context, (char *)o->verdict.data + sizeof(double), HB_I32, 1);
     HB_TRY(allocate(o, hb_real_dtype(o->context), 1, &o->coef));
     if (o->mesh)
         return allocate(o, HB_F64, chunks, &o->sums);
@@ -109,8 +110,7 @@ void hb_optimizer_release(struct hb_optimizer *o)
     hb_free(o->context, o->names.data);
     hb_free(o->context, o->sums.data);
     hb_free(o->context, o->chunk_hash.data);
-    hb_free(o->context, o->found.data);
-    hb_free(o->context, o->norm.data);
+    hb_free(o->context, o->verdict.data);
     hb_free(o->context, o->coef.data);
     hb_census_release(&o->census);
     *o = (struct hb_optimizer){0};
@@ -321,11 +321,30 @@ static hb_status move_selection_bias(struct hb_optimizer *o, struct hb_tensor co
     return HB_OK;
 }
 
+/* The hashes of parameters, or only of those that no update hashes. */
+static hb_status hash(struct hb_optimizer *o, bool all)
+{
+    for (int64_t p = 0; p < o->model->param_count; p++) {
+        struct hb_param *param = o->model->params[p];
+        struct hb_extent extents[HB_EXTENTS_MAX];
+        int count = all || !param->trained ? hb_param_extents(param, updated(param), extents) : 0;
+        for (int i = 0; i < count; i++)
+            HB_TRY(hb_digest(o->context,
+                             &(struct hb_digest_args){
+                                 .x = hb_param_elements(param, masters_of(param), extents[i].range),
+                                 .groups = extents[i].groups,
+                                 .chunk_hash = hashes_of(o, p, &extents[i])}));
+    }
+    return HB_OK;
+}
+
 static hb_status read_verdict(struct hb_optimizer *o, struct hb_verdict *verdict)
 {
+    unsigned char host[sizeof(double) + sizeof(int32_t)];
     int32_t found;
-    HB_TRY(hb_copy_out(o->context, &found, o->found));
-    HB_TRY(hb_copy_out(o->context, &verdict->grad_norm, o->norm));
+    HB_TRY(hb_copy_out(o->context, host, o->verdict));
+    memcpy(&verdict->grad_norm, host, sizeof(double));
+    memcpy(&found, host + sizeof(double), sizeof found);
     verdict->skipped = verdict->nonfinite = found != 0;
     return HB_OK;
 }
@@ -354,6 +373,8 @@ hb_status hb_optimizer_step(struct hb_optimizer *o, float scale, struct hb_tenso
     HB_TRY(update(o, verdict->learning_rate, inv_scale, digest));
     if (counts.data)
         HB_TRY(move_selection_bias(o, counts));
+    if (digest)
+        HB_TRY(hash(o, false));
     if (!early)
         HB_TRY(read_verdict(o, verdict));
     o->attempted++;
@@ -364,17 +385,8 @@ hb_status hb_optimizer_step(struct hb_optimizer *o, float scale, struct hb_tenso
 
 hb_status hb_optimizer_digest(struct hb_optimizer *o, bool fresh, char text[HB_DIGEST_TEXT + 1])
 {
-    for (int64_t p = 0; p < o->model->param_count; p++) {
-        struct hb_param *param = o->model->params[p];
-        struct hb_extent extents[HB_EXTENTS_MAX];
-        int count = fresh || !param->trained ? hb_param_extents(param, updated(param), extents) : 0;
-        for (int i = 0; i < count; i++)
-            HB_TRY(hb_digest(o->context,
-                             &(struct hb_digest_args){
-                                 .x = hb_param_elements(param, masters_of(param), extents[i].range),
-                                 .groups = extents[i].groups,
-                                 .chunk_hash = hashes_of(o, p, &extents[i])}));
-    }
+    if (fresh)
+        HB_TRY(hash(o, true));
     int64_t chunks = o->census.chunk_count;
     uint64_t *local = malloc(hb_tensor_bytes(&o->chunk_hash) + 1),
              *hashes = malloc((size_t)chunks * sizeof *hashes);

@@ -6,28 +6,35 @@
 #include "core/fault.h"
 #include "core/tree.h"
 
-static hb_status allocate(struct hb_context *context, struct hb_tensor *t)
+/* Cuts the block (NULL: only its size is asked for) into its tensors, widest elements first. */
+static size_t lay_out(struct hb_stepper *s, char *block)
 {
-    return hb_alloc(context, HB_MEMORY_ACTIVATIONS, hb_tensor_bytes(t), &t->data);
+    int64_t M = s->ranks ? 0 : s->microbatches, E = s->model->config.num_experts;
+    int64_t L = hb_model_config_moe_layers(&s->model->config);
+    s->counts = hb_tensor_2d(s->context, NULL, HB_I64, L, E);
+    s->losses = hb_tensor_1d(s->context, NULL, HB_F64, M);
+    s->z = hb_tensor_2d(s->context, NULL, HB_F64, M, L);
+    s->aux = hb_tensor_2d(s->context, NULL, hb_real_dtype(s->context), M, L);
+    struct hb_tensor *parts[] = {&s->counts, &s->losses, &s->z, &s->aux};
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        size_t bytes = hb_tensor_bytes(parts[i]);
+        if (block && bytes)
+            parts[i]->data = block + used;
+        used += bytes;
+    }
+    return used;
 }
 
-static hb_status init(struct hb_stepper *s, int64_t tokens)
+static hb_status allocate(struct hb_stepper *s)
 {
-    struct hb_context *context = s->context;
-    int64_t M = s->microbatches, L = hb_model_config_moe_layers(&s->model->config);
-    HB_TRY(hb_carry_init(&s->carry, context, &s->model->config, tokens));
-    s->losses = hb_tensor_1d(context, NULL, HB_F64, M);
-    HB_TRY(allocate(context, &s->losses));
-    if (!L)
-        return HB_OK;
-    s->aux = hb_tensor_2d(context, NULL, hb_real_dtype(context), M, L);
-    s->z = hb_tensor_2d(context, NULL, HB_F64, M, L);
-    s->counts = hb_tensor_2d(context, NULL, HB_I64, L, s->model->config.num_experts);
-    HB_TRY(allocate(context, &s->aux));
-    HB_TRY(allocate(context, &s->z));
-    HB_TRY(allocate(context, &s->counts));
-    s->counts_host = calloc((size_t)hb_tensor_count(&s->counts), sizeof *s->counts_host);
-    return s->counts_host ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the expert counts");
+    s->results = hb_tensor_1d(s->context, NULL, HB_U8, (int64_t)lay_out(s, NULL));
+    size_t bytes = hb_tensor_bytes(&s->results);
+    HB_TRY(hb_alloc(s->context, HB_MEMORY_ACTIVATIONS, bytes, &s->results.data));
+    lay_out(s, s->results.data);
+    s->results_host = calloc(bytes + 1, 1);
+    s->counts_host = (int64_t *)s->results_host;
+    return s->results_host ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for what a step reports");
 }
 
 hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, struct hb_optimizer *optimizer,
@@ -38,7 +45,9 @@ hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, st
         .loss_gain = 1};
     hb_tape_init(&stepper->tape, model->context);
     hb_gradients_init(&stepper->gradients, model->context);
-    hb_status status = init(stepper, tokens);
+    hb_status status = hb_carry_init(&stepper->carry, model->context, &model->config, tokens);
+    if (status == HB_OK)
+        status = allocate(stepper);
     if (status != HB_OK)
         hb_stepper_release(stepper);
     return status;
@@ -48,20 +57,13 @@ hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ran
                                 struct hb_optimizer *optimizer)
 {
     struct hb_model *model = ranks->model;
-    int64_t L = hb_model_config_moe_layers(&model->config), E = model->config.num_experts;
     *stepper = (struct hb_stepper){.context = model->context,
                                    .model = model,
                                    .optimizer = optimizer,
                                    .ranks = ranks,
                                    .microbatches = ranks->options.microbatches,
                                    .loss_gain = 1};
-    if (!L)
-        return HB_OK;
-    stepper->counts = hb_tensor_2d(model->context, NULL, HB_I64, L, E);
-    hb_status status = allocate(model->context, &stepper->counts);
-    stepper->counts_host = calloc((size_t)(L * E), sizeof *stepper->counts_host);
-    if (status == HB_OK && !stepper->counts_host)
-        status = HB_FAIL(HB_EMEMORY, "out of memory for the expert counts");
+    hb_status status = allocate(stepper);
     if (status != HB_OK)
         hb_stepper_release(stepper);
     return status;
@@ -77,11 +79,8 @@ void hb_stepper_release(struct hb_stepper *s)
         hb_gradients_release(&s->gradients);
         hb_carry_release(&s->carry);
     }
-    hb_free(s->context, s->losses.data);
-    hb_free(s->context, s->aux.data);
-    hb_free(s->context, s->z.data);
-    hb_free(s->context, s->counts.data);
-    free(s->counts_host);
+    hb_free(s->context, s->results.data);
+    free(s->results_host);
     *s = (struct hb_stepper){0};
 }
 
@@ -137,24 +136,27 @@ static hb_status results_init(struct results *r, int64_t M, int64_t L)
     return memory ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
 }
 
+/* Where a tensor of the block lies on the host. */
+static const void *on_host(const struct hb_stepper *s, const struct hb_tensor *t)
+{
+    return !t->data ? NULL : s->results_host + ((const char *)t->data - (const char *)s->results.data);
+}
+
 static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, int64_t L,
                        struct results *r)
 {
-    HB_TRY(hb_copy_out(s->context, r->loss, hb_tensor_rows(s->losses, 0, M)));
-    for (int64_t m = 0; m < M; m++)
+    HB_TRY(hb_copy_out(s->context, s->results_host, s->results));
+    const double *loss = on_host(s, &s->losses), *z = on_host(s, &s->z);
+    const void *aux = on_host(s, &s->aux);
+    for (int64_t m = 0; m < M; m++) {
+        r->loss[m] = loss[m];
         r->tokens[m] = (double)batches[m].tokens;
-    if (!L)
-        return HB_OK;
-    float *aux = malloc((size_t)(M * L) * sizeof *aux);
-    hb_status status = aux ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
-    if (status == HB_OK)
-        status = hb_copy_out_f32(s->context, aux, hb_tensor_rows(s->aux, 0, M));
-    for (int64_t i = 0; status == HB_OK && i < M * L; i++)
-        r->aux[i] = (double)aux[i];
-    free(aux);
-    HB_TRY(status);
-    HB_TRY(hb_copy_out(s->context, r->z, hb_tensor_rows(s->z, 0, M)));
-    return hb_copy_out(s->context, s->counts_host, s->counts);
+    }
+    for (int64_t i = 0; i < M * L; i++) {
+        r->z[i] = z[i];
+        r->aux[i] = (double)(s->aux.dtype == HB_F64 ? (float)((const double *)aux)[i] : ((const float *)aux)[i]);
+    }
+    return HB_OK;
 }
 
 static hb_status fetch_ranks(struct hb_stepper *s, int64_t M, int64_t L, struct results *r)
@@ -318,9 +320,11 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     struct hb_factors factors = factors_of(s, scale, report->labels, M);
     HB_TRY(s->ranks ? run_ranks(s, batches, M, factors, report) : run(s, batches, M, factors, report));
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
-    HB_TRY(report_losses(s, batches, M, report));
+    if (s->spikes) /* their judge wants the loss before the update; else the host waits once, behind it */
+        HB_TRY(report_losses(s, batches, M, report));
     s->loss_seen = report->loss;
-    return finish(s, scale, digest, report);
+    HB_TRY(finish(s, scale, digest, report));
+    return s->spikes ? HB_OK : report_losses(s, batches, M, report);
 }
 
 static hb_status evaluate(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, double *sums)

@@ -21,12 +21,15 @@ struct hb_stepper {
     struct hb_gradients gradients;
     struct hb_carry carry;
     int64_t microbatches;      /* M, the most of a step */
+    /* What is reported lies in one block, which the host reads once a step. */
+    struct hb_tensor results;
     struct hb_tensor losses;   /* fp64 [M]: sum of CE of each microbatch */
     struct hb_tensor aux;      /* fp32 [M, L] */
     struct hb_tensor z;        /* fp64 [M, L]: sum of squared lse */
     /* of any */
-    struct hb_tensor counts;   /* i64 [L, E] of the step */
-    int64_t *counts_host;      /* [L * E] of the last step */
+    struct hb_tensor counts;   /* i64 [L, E] of the step, in the block too */
+    unsigned char *results_host; /* the block of the last step, */
+    int64_t *counts_host;        /* and [L * E] in it */
     float loss_gain;           /* the losses of a step are multiplied by it: 1 but for a planned fault */
     struct hb_spikes *spikes;  /* NULL, or the judge of finite steps */
     double loss_seen;          /* of the step that runs, for the judge */

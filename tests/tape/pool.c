@@ -1,4 +1,4 @@
-/* The pool: buffers come back for the next request of their size, are counted,
+/* The pool: buffers come back for the next request of their rounded size, are counted,
  * and live as long as somebody holds them. */
 #include "tape/pool.h"
 
@@ -50,36 +50,48 @@ static void test_reuse(void **state)
     hb_pool_drop(&pool, c);
 }
 
-/* A request takes the nearest size that is large enough, and never one that is far too large. */
-static void test_best_fit(void **state)
+/* Requests share a buffer if their sizes are rounded to the same, by less than a sixteenth; no other is taken,
+ * so a small request never has what a larger one will want. */
+static void test_sizes(void **state)
 {
     (void)state;
-    struct hb_buffer *large = take(1000000), *near = take(110000), *nearer = take(105000),
-                     *small = take(99999);
-    void *wanted = nearer->data;
-    hb_pool_drop(&pool, nearer);
-    hb_pool_drop(&pool, large);
-    hb_pool_drop(&pool, near);
-    hb_pool_drop(&pool, small);
-    struct hb_buffer *got = take(100000);
-    assert_ptr_equal(got->data, wanted);
+    static const size_t sizes[] = {1, 256, 257, 4096, 8191, 8193, 100000, 105000, 1000001};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct hb_buffer *buffer = take(sizes[i]);
+        assert_true(buffer->bytes < sizes[i] + (sizes[i] > 4096 ? sizes[i] / 16 : 256));
+        hb_pool_drop(&pool, buffer);
+    }
+    struct hb_buffer *large = take(105000);
     int64_t held = hb_memory_now(HB_MEMORY_GRADIENTS);
-    struct hb_buffer *other = take(300000); /* the million is not for this one */
-    assert_true(hb_memory_now(HB_MEMORY_GRADIENTS) >= held + 300000);
-    hb_pool_drop(&pool, got);
-    hb_pool_drop(&pool, other);
+    struct hb_buffer *first = take(10), *second = take(200);
+    assert_true(first->bytes == 256 && second->bytes == 256); /* the 1's, and one of its own */
+    assert_int_equal(hb_memory_now(HB_MEMORY_GRADIENTS), held + 256);
+    hb_pool_drop(&pool, large);
+    hb_pool_drop(&pool, first);
+    hb_pool_drop(&pool, second);
 }
 
-/* Of small ones, any will do. */
-static void test_small(void **state)
+/* Whatever is asked for and dropped in a round, and in whatever order, the next round of the same finds it. */
+static void test_rounds(void **state)
 {
     (void)state;
-    struct hb_buffer *a = take(4000);
-    void *memory = a->data;
-    hb_pool_drop(&pool, a);
-    a = take(10);
-    assert_ptr_equal(a->data, memory);
-    hb_pool_drop(&pool, a);
+    enum { REQUESTS = 200, HELD = 7 };
+    int64_t after_first = 0;
+    for (int round = 0; round < 3; round++) {
+        struct hb_buffer *held[HELD] = {NULL};
+        uint64_t random = 1;
+        for (int i = 0; i < REQUESTS; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            struct hb_buffer **place = &held[(random >> 33) % HELD];
+            hb_pool_drop(&pool, *place);
+            *place = take((size_t)1 << (random >> 60) | (random >> 40 & 1023));
+        }
+        for (int i = 0; i < HELD; i++)
+            hb_pool_drop(&pool, held[i]);
+        if (round == 0)
+            after_first = hb_memory_now(HB_MEMORY_GRADIENTS);
+        assert_int_equal(hb_memory_now(HB_MEMORY_GRADIENTS), after_first);
+    }
 }
 
 static void test_references(void **state)
@@ -132,8 +144,8 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_reuse),    TEST(test_best_fit),      TEST(test_references),
-        TEST(test_counting), TEST(test_out_of_memory), TEST(test_small),
+        TEST(test_reuse),    TEST(test_sizes),         TEST(test_references),
+        TEST(test_counting), TEST(test_out_of_memory), TEST(test_rounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
