@@ -21,7 +21,8 @@ static const char usage[] =
     "the one it states), memory by category, and of every op the time, GFLOP/s and GB/s\n"
     "with their shares of the peak. Ops of a device are timed in steps of their own.\n"
     "\n"
-    "  --model NAME      dense-small, dense-162m, moe-16, moe-64 (default dense-small)\n"
+    "  --model NAME      dense-small, dense-162m, moe-16, moe-64, and for devices dense-1b\n"
+    "                    (default dense-small)\n"
     "  --steps N         timed steps after two for warming up (default 5)\n"
     "  --accumulate N    microbatches a step (default 1)\n"
     "  --backend NAME    (default cpu)\n"
@@ -56,6 +57,10 @@ static const struct subject subjects[] = {
                 .moe_intermediate_size = 512}, 4, 256},
     {"moe-64", {COMMON, SMALL, .num_experts = 64, .num_experts_per_tok = 8,
                 .moe_intermediate_size = 128}, 4, 256},
+    {"dense-1b",
+     {COMMON, .vocab_size = 50304, .hidden_size = 2048, .num_hidden_layers = 18, .num_attention_heads = 32,
+      .num_key_value_heads = 8, .intermediate_size = 6144},
+     4, 2048},
 };
 enum { SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
@@ -252,9 +257,11 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
                level_of(context->backend), context->threads, r->fast ? "fast" : "canonical");
     printf("step       median %.1f ms, best %.1f, worst %.1f of %" PRId64 "\n", 1e3 * median, 1e3 * times[0],
            1e3 * times[r->steps - 1], r->steps);
-    printf("speed      %.0f tokens/s, %.1f GFLOP/s, %.1f %% of the FMA peak of %.0f GFLOP/s\n",
-           (double)(r->accumulate * s->sequences * s->length) / median, 1e-9 * rate, 100 * rate / peak.flops,
-           1e-9 * peak.flops);
+    printf("speed      %.0f tokens/s, %.1f GFLOP/s",
+           (double)(r->accumulate * s->sequences * s->length) / median, 1e-9 * rate);
+    if (peak.flops > 0)
+        printf(", %.1f %% of the FMA peak of %.0f GFLOP/s", 100 * rate / peak.flops, 1e-9 * peak.flops);
+    printf("\n");
     print_ops(&clock, r->steps, total, &peak);
     print_memory(hb_model_parameter_count(model), activations);
     return HB_OK;
@@ -329,6 +336,8 @@ int hb_cli_bench(int argc, char **argv)
     for (int i = 0; i < SUBJECTS; i++)
         if (strcmp(subjects[i].name, r.model) == 0)
             return hb_finish("bench", bench(&r, &subjects[i]));
-    return hb_wrong_usage("bench", "unknown model '%s'; there are dense-small, dense-162m, moe-16 and moe-64",
+    return hb_wrong_usage("bench",
+                          "unknown model '%s'; there are dense-small, dense-162m, moe-16, moe-64, "
+                          "dense-1b",
                           r.model);
 }

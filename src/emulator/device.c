@@ -10,6 +10,7 @@ struct hb_emulator {
     struct hb_checker *checker;
     uint64_t schedule;
     size_t limit, in_use;
+    int64_t lost_at; /* the launch that does not come back, from 1; 0: none */
     struct hb_emulator_counts counts;
 };
 
@@ -25,6 +26,9 @@ hb_status hb_emulator_create(struct hb_emulator **out)
     }
     const char *schedule = getenv("HB_EMULATED_SCHEDULE");
     emulator->schedule = schedule ? strtoull(schedule, NULL, 10) : 0;
+    const char *memory = getenv("HB_EMULATED_MEMORY"), *lost = getenv("HB_EMULATED_LOST");
+    emulator->limit = memory ? strtoull(memory, NULL, 10) : 0;
+    emulator->lost_at = lost ? strtoll(lost, NULL, 10) : 0;
     const char *check = getenv("HB_EMULATED_CHECK");
     if (check && strcmp(check, "0") != 0)
         status = hb_emulator_check(emulator);
@@ -59,9 +63,20 @@ struct hb_emulator_counts hb_emulator_counts(const struct hb_emulator *emulator)
     return emulator->counts;
 }
 
+/* Whoever asks for anything after its loss hears of it. */
+static hb_status present(const struct hb_emulator *emulator)
+{
+    if (emulator->lost_at && emulator->counts.launches >= emulator->lost_at)
+        return HB_FAIL(HB_EINTERNAL, HB_EMULATED "the device was lost at launch %lld; start again from the "
+                                                 "last checkpoint",
+                       (long long)emulator->lost_at);
+    return HB_OK;
+}
+
 hb_status hb_device_open(struct hb_emulator *emulator)
 {
     emulator->counts.launches++;
+    HB_TRY(present(emulator));
     return hb_arena_open(&emulator->arena);
 }
 
@@ -118,6 +133,7 @@ void hb_device_written(const struct hb_emulated_launch *launch)
 hb_status hb_emulator_alloc(struct hb_emulator *emulator, enum hb_memory_category category, size_t bytes,
                             void **out)
 {
+    HB_TRY(present(emulator));
     if (emulator->limit && (bytes > emulator->limit || emulator->in_use > emulator->limit - bytes))
         return HB_FAIL(HB_EMEMORY,
                        HB_EMULATED
@@ -176,6 +192,7 @@ static hb_status check_host(struct hb_emulator *emulator, const char *call, cons
 
 hb_status hb_emulator_copy_in(struct hb_emulator *emulator, void *to, const void *host, size_t bytes)
 {
+    HB_TRY(present(emulator));
     if (bytes == 0)
         return HB_OK;
     HB_TRY(check_range(emulator, "copy_in", to, bytes));
@@ -189,6 +206,7 @@ hb_status hb_emulator_copy_in(struct hb_emulator *emulator, void *to, const void
 
 hb_status hb_emulator_copy_out(struct hb_emulator *emulator, void *host, const void *from, size_t bytes)
 {
+    HB_TRY(present(emulator));
     if (bytes == 0)
         return HB_OK;
     HB_TRY(check_range(emulator, "copy_out", from, bytes));
@@ -201,6 +219,7 @@ hb_status hb_emulator_copy_out(struct hb_emulator *emulator, void *host, const v
 
 hb_status hb_emulator_copy(struct hb_emulator *emulator, void *to, const void *from, size_t bytes)
 {
+    HB_TRY(present(emulator));
     if (bytes == 0)
         return HB_OK;
     HB_TRY(check_range(emulator, "copy", to, bytes));
@@ -213,6 +232,7 @@ hb_status hb_emulator_copy(struct hb_emulator *emulator, void *to, const void *f
 
 hb_status hb_emulator_zero(struct hb_emulator *emulator, void *memory, size_t bytes)
 {
+    HB_TRY(present(emulator));
     if (bytes == 0)
         return HB_OK;
     HB_TRY(check_range(emulator, "zero", memory, bytes));
@@ -225,5 +245,5 @@ hb_status hb_emulator_zero(struct hb_emulator *emulator, void *memory, size_t by
 hb_status hb_emulator_wait(struct hb_emulator *emulator)
 {
     emulator->counts.waits++;
-    return HB_OK;
+    return present(emulator);
 }

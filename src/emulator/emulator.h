@@ -36,7 +36,8 @@ enum {
 struct hb_emulator;
 
 /* A device of its own. The schedule is 0, or what HB_EMULATED_SCHEDULE in the
- * environment says. HB_EMEMORY. */
+ * environment says. HB_EMULATED_LOST=N: it is lost at its N-th launch, and from then
+ * on everything fails (HB_EINTERNAL). HB_EMEMORY. */
 HB_MUST_USE hb_status hb_emulator_create(struct hb_emulator **out);
 void hb_emulator_destroy(struct hb_emulator *emulator);
 
@@ -45,7 +46,8 @@ void hb_emulator_destroy(struct hb_emulator *emulator);
  * running ahead, blocks from the last to the first when odd. */
 void hb_emulator_schedule(struct hb_emulator *emulator, uint64_t schedule);
 
-/* Bytes that it has from now on, 0: as many as the host. */
+/* Bytes that it has from now on, 0: as many as the host; at first what
+ * HB_EMULATED_MEMORY says. */
 void hb_emulator_limit(struct hb_emulator *emulator, size_t bytes);
 
 /* From now on every access of kernels that report theirs (emulator/sanitizer.c) is

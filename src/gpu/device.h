@@ -26,7 +26,8 @@ hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_categor
 hb_status HB_GPU(device_free)(struct gpu_device *device, void *memory);
 
 /* The host's bytes are taken before copy_in returns; those of copy_out are there
- * when it returns, which waits for the queue. Nothing else waits. */
+ * when it returns, which waits for the queue. Nothing else waits, but for room where
+ * 8 MiB are on their way in. */
 hb_status HB_GPU(device_copy_in)(struct gpu_device *device, void *to, const void *host, size_t bytes);
 hb_status HB_GPU(device_copy_out)(struct gpu_device *device, void *host, const void *from, size_t bytes);
 hb_status HB_GPU(device_copy)(struct gpu_device *device, void *to, const void *from, size_t bytes);

@@ -163,7 +163,8 @@ int HB_GPU(device_multiprocessors)(const struct gpu_device *device)
 
 static size_t slot_of(const struct gpu_device *device, const void *memory)
 {
-    size_t slot = ((uintptr_t)memory >> 8) * 0x9e3779b97f4a7c15u % device->capacity;
+    /* The upper bits: those below are zeros of the address where blocks lie on 2 MiB. */
+    size_t slot = (((uint64_t)(uintptr_t)memory * 0x9e3779b97f4a7c15u) >> 32) % device->capacity;
     while (device->blocks[slot].memory && device->blocks[slot].memory != memory)
         slot = (slot + 1) % device->capacity;
     return slot;

@@ -1,5 +1,5 @@
 /* nvcc's half of the dialect: launches and the words of the runtime that
- * src/gpu/backend.cu needs. emulator/kernel.h is the other half. */
+ * src/gpu/memory.cu needs. emulator/kernel.h is the other half. */
 #ifndef HB_GPU_DEVICE_CUDA_H
 #define HB_GPU_DEVICE_CUDA_H
 
@@ -19,9 +19,13 @@ template <typename T> struct hb_same {
     typedef T type;
 };
 
+/* Launches do not wait, so an error may be that of a kernel before this one. */
 static inline hb_status hb_launch_failed(const char *name, cudaError_t error)
 {
-    return HB_FAIL(HB_EINTERNAL, "cuda: launch of %s: %s", name, cudaGetErrorString(error));
+    return HB_FAIL(HB_EINTERNAL,
+                   "cuda: launch of %s, or work before it: %s (%s); CUDA_LAUNCH_BLOCKING=1 in the "
+                   "environment names the kernel",
+                   name, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 template <typename... P>

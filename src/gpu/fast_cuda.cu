@@ -28,6 +28,7 @@ struct blas {
     decltype(&cublasCreate_v2) create;
     decltype(&cublasDestroy_v2) destroy;
     decltype(&cublasSetStream_v2) set_stream;
+    decltype(&cublasSetMathMode) set_math_mode;
     decltype(&cublasGetStatusString) text;
     gemm_function gemm;
 };
@@ -64,6 +65,7 @@ static hb_status load_blas(struct blas *blas)
     bool found = find(blas->object, "cublasCreate_v2", &blas->create) &&
                  find(blas->object, "cublasDestroy_v2", &blas->destroy) &&
                  find(blas->object, "cublasSetStream_v2", &blas->set_stream) &&
+                 find(blas->object, "cublasSetMathMode", &blas->set_math_mode) &&
                  find(blas->object, "cublasGetStatusString", &blas->text) &&
                  find(blas->object, "cublasGemmEx", &blas->gemm);
     return found ? HB_OK
@@ -78,6 +80,9 @@ static hb_status start_blas(struct hb_context *context, struct blas *blas)
     cublasStatus_t status = blas->create(&blas->handle);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = blas->set_stream(blas->handle, gpu_stream_of(context));
+    /* Parts of a sum over k stay fp32 until all are added: the bound knows one rounding to storage. */
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = blas->set_math_mode(blas->handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
     if (status != CUBLAS_STATUS_SUCCESS)
         return HB_FAIL(HB_EUNSUPPORTED, "cuda: cuBLAS does not start: %s", blas->text(status));
     return HB_OK;

@@ -33,7 +33,7 @@ extern "C" hb_status hb_cuda_limits(struct hb_context *context, struct hb_limits
     if (error != cudaSuccess)
         return HB_FAIL(HB_EINTERNAL, "cuda: properties of the device: %s", cudaGetErrorString(error));
     snprintf(out->device, sizeof out->device, "%s", properties.name);
-    /* Clocks are in kHz; memory moves twice a tick, the bus is in bits. */
+    /* Clocks are in kHz, 0 where the driver tells none; memory moves twice a tick, the bus is in bits. */
     out->flops = 2e3 * value[CLOCK] * units_of(value[MAJOR], value[MINOR]) * gpu_multiprocessors(context);
     out->bytes = 2e3 * value[MEMORY_CLOCK] * value[BUS] / 8;
     return HB_OK;

@@ -33,7 +33,7 @@ struct hb_optimizer {
     struct hb_tensor order;      /* i32: of one rank, places in `squares` by name */
     struct hb_tensor sums;       /* several ranks: fp64, a sum per chunk of the parameters here */
     struct hb_tensor chunk_hash; /* i64, of every chunk of the parameters here */
-    struct hb_tensor verdict;     /* one block, which the host reads at once, with norm (fp64) and found (i32) */
+    struct hb_tensor verdict;    /* one block, which the host reads at once: norm (fp64) and found (i32) */
     struct hb_tensor norm, found, coef;
     struct hb_tensor names; /* i64, for stochastic rounding; data NULL: none */
     int64_t applied;        /* updates so far */

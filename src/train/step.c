@@ -31,6 +31,7 @@ static hb_status allocate(struct hb_stepper *s)
     s->results = hb_tensor_1d(s->context, NULL, HB_U8, (int64_t)lay_out(s, NULL));
     size_t bytes = hb_tensor_bytes(&s->results);
     HB_TRY(hb_alloc(s->context, HB_MEMORY_ACTIVATIONS, bytes, &s->results.data));
+    HB_TRY(hb_zero(s->context, s->results)); /* a step of fewer microbatches leaves some of it as it is */
     lay_out(s, s->results.data);
     s->results_host = calloc(bytes + 1, 1);
     s->counts_host = (int64_t *)s->results_host;
@@ -154,7 +155,7 @@ static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int
     }
     for (int64_t i = 0; i < M * L; i++) {
         r->z[i] = z[i];
-        r->aux[i] = (double)(s->aux.dtype == HB_F64 ? (float)((const double *)aux)[i] : ((const float *)aux)[i]);
+        r->aux[i] = s->aux.dtype == HB_F64 ? ((const double *)aux)[i] : (double)((const float *)aux)[i];
     }
     return HB_OK;
 }

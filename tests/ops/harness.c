@@ -273,35 +273,38 @@ static void compare(const char *label, const struct hb_backend *backend, int thr
     th_outputs_release(&got);
 }
 
-/* The module of kernels that HB_KERNELS names, or cuda-emulated; NULL in a build without a C++ compiler. */
-static const struct hb_backend *kernels(void)
+const struct hb_backend *th_kernels(void)
 {
     static struct hb_plugin plugin; /* stays loaded */
     static bool loaded;
-    const char *path = getenv("HB_KERNELS");
-    const struct hb_backend *emulated;
-    if (!path)
-        return hb_backend_find("cuda-emulated", &emulated) == HB_OK ? emulated : NULL;
+    const char *named = getenv("HB_KERNELS");
+    const struct hb_backend *found;
+    if (!named)
+        return hb_backend_find("cuda-emulated", &found) == HB_OK ? found : NULL;
+    if (!strchr(named, '/')) {
+        TH_OK(hb_backend_find(named, &found));
+        return found;
+    }
     if (!loaded)
-        TH_OK(hb_plugin_init(&plugin, path));
+        TH_OK(hb_plugin_init(&plugin, named));
     loaded = true;
     return &plugin.backend;
 }
 
-/* The kernels of cuda, each case under another order of threads. */
-static void compare_emulated(const char *label, th_run run, const void *data,
+/* On the emulator each case under another order of threads. */
+static void compare_kernels(const char *label, th_run run, const void *data,
                              const struct th_outputs *expected)
 {
     static unsigned schedule;
-    const struct hb_backend *emulated = kernels();
-    if (!emulated)
+    const struct hb_backend *kernels = th_kernels();
+    if (!kernels)
         return;
     char name[160], number[16];
     snprintf(number, sizeof number, "%u", schedule++ % 6);
-    snprintf(name, sizeof name, "%s, mixture %d, cuda-emulated, HB_EMULATED_SCHEDULE=%s", label, mixture,
+    snprintf(name, sizeof name, "%s, mixture %d, %s, HB_EMULATED_SCHEDULE=%s", label, mixture, kernels->name,
              number);
     setenv("HB_EMULATED_SCHEDULE", number, 1);
-    compare(name, emulated, 1, run, data, expected);
+    compare(name, kernels, 1, run, data, expected);
     unsetenv("HB_EMULATED_SCHEDULE");
 }
 
@@ -315,8 +318,8 @@ static void same_bits(const char *label, th_run run, const void *data)
     run(&context, data, &expected);
     hb_context_close(&context);
     char name[160];
-    if (getenv("HB_KERNELS")) { /* tools/mutate-kernels asks for nothing else */
-        compare_emulated(label, run, data, &expected);
+    if (getenv("HB_KERNELS")) {
+        compare_kernels(label, run, data, &expected);
         th_outputs_release(&expected);
         return;
     }
@@ -336,7 +339,7 @@ static void same_bits(const char *label, th_run run, const void *data)
     }
     int schedules = getenv("HB_EMULATED_SCHEDULES") ? atoi(getenv("HB_EMULATED_SCHEDULES")) : 1;
     for (int i = 0; i < schedules; i++)
-        compare_emulated(label, run, data, &expected);
+        compare_kernels(label, run, data, &expected);
     th_outputs_release(&expected);
 }
 

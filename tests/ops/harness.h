@@ -34,6 +34,10 @@ struct hb_tensor th_2d(struct hb_context *context, enum hb_dtype dtype, int64_t 
 struct hb_tensor th_3d(struct hb_context *context, enum hb_dtype dtype, int64_t n0, int64_t n1, int64_t n2,
                        const void *host);
 void th_free(struct hb_context *context, struct hb_tensor *t);
+/* The kernels under test: cuda-emulated, or what HB_KERNELS says: another backend by
+ * its name (HB_KERNELS=cuda), or a module's file (tools/mutate-kernels). Then nothing
+ * else is compared with ref. NULL: a build without a C++ compiler. */
+const struct hb_backend *th_kernels(void);
 /* The storage dtype of a context that stands for fp32 (fp64 on ref64). */
 enum hb_dtype th_real(const struct hb_context *context);
 /* The same for tensor number `i` of a case, whose header leaves its dtype open: a

@@ -50,8 +50,8 @@ static void test_reuse(void **state)
     hb_pool_drop(&pool, c);
 }
 
-/* Requests share a buffer if their sizes are rounded to the same, by less than a sixteenth; no other is taken,
- * so a small request never has what a larger one will want. */
+/* Requests share a buffer if their sizes are rounded to the same, by less than a sixteenth; no other
+ * is taken, so a small request never has what a larger one will want. */
 static void test_sizes(void **state)
 {
     (void)state;
@@ -71,7 +71,7 @@ static void test_sizes(void **state)
     hb_pool_drop(&pool, second);
 }
 
-/* Whatever is asked for and dropped in a round, and in whatever order, the next round of the same finds it. */
+/* Whatever is asked for and dropped in a round, in whatever order, the next round of the same finds. */
 static void test_rounds(void **state)
 {
     (void)state;
