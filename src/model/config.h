@@ -30,6 +30,7 @@ struct hb_model_config {
     double initializer_range;
     bool tie_word_embeddings;
     int64_t bos_token_id, eos_token_id; /* -1: none */
+    int64_t pad_token_id;               /* -1: none; of its embedding transformers makes no gradient, we do */
 
     int64_t sliding_window;            /* W of the layers that slide; 0: all attention is full */
     bool sliding_layer[HB_LAYERS_MAX]; /* of an expert model: all or none, as transformers has it */

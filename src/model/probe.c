@@ -178,6 +178,18 @@ static hb_status prepare(struct pass *pass, const struct hb_probe_input *input)
     return HB_OK;
 }
 
+/* transformers makes no gradient of the padding's embedding, where we make one like any other. */
+static hb_status refuse_padding(const struct hb_model *model, const struct hb_probe_input *input)
+{
+    for (int64_t i = 0; i < input->sequences * input->length; i++)
+        if (input->ids[i] == model->config.pad_token_id)
+            return HB_FAIL(HB_EUNSUPPORTED,
+                           "input_ids[%lld, %lld] is the model's pad_token_id (%d), of whose embedding "
+                           "transformers makes no gradient; set pad_token_id in config.json to null",
+                           (long long)(i / input->length), (long long)(i % input->length), input->ids[i]);
+    return HB_OK;
+}
+
 hb_status hb_probe_run(struct hb_probe *probe, struct hb_model *model, const struct hb_probe_input *input)
 {
     struct hb_context *context = model->context;
@@ -191,6 +203,8 @@ hb_status hb_probe_run(struct hb_probe *probe, struct hb_model *model, const str
                                .want_gradients = probe->want_gradients};
     if (probe->want_gradients && !input->labels)
         return HB_FAIL(HB_EARGUMENT, "gradients need 'labels' in the input: without them there is no loss");
+    if (probe->want_gradients)
+        HB_TRY(refuse_padding(model, input));
     hb_tape_init(&pass.tape, context);
     hb_gradients_init(&pass.gradients, context);
     hb_status status = prepare(&pass, input);

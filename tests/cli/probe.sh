@@ -38,6 +38,13 @@ run 1 "input_ids" "$folder" --input "$folder/model.safetensors" --output "$work/
 run 1 'absent' "$folder" --input "$input" --output "$work/absent/x"
 run 1 'abacus' "$folder" --input "$input" --output "$work/x" --backend abacus
 [ ! -e "$work/x" ]
+# What transformers makes no gradient of; everything else of the folder is as it was.
+mkdir "$work/padded"
+cp "$folder"/* "$work/padded"
+sed 's/^{/{ "pad_token_id": 6, "softcap": 30,/' "$folder/config.json" > "$work/padded/config.json"
+run 0 "key 'softcap' is not known" "$work/padded" --input "$input" --output "$work/y"
+run 1 "is the model's pad_token_id (6)" "$work/padded" --input "$input" --output "$work/x" --grad
+[ ! -e "$work/x" ]
 run 2 'the model folder is missing' --input "$input" --output "$work/x"
 run 2 '--input is missing' "$folder" --output "$work/x"
 run 2 '--output is missing' "$folder" --input "$input"

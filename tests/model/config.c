@@ -31,7 +31,8 @@ static const char dialect5[] =
 
 static const char dense[] =
     "{\"model_type\": \"qwen3\", \"vocab_size\": 97, \"hidden_size\": 64, \"num_hidden_layers\": 2,"
-    " \"num_attention_heads\": 4, \"intermediate_size\": 96}";
+    " \"num_attention_heads\": 4, \"num_key_value_heads\": null, \"head_dim\": 16,"
+    " \"intermediate_size\": 96}";
 
 static hb_status read_text(const char *text, struct hb_model_config *config)
 {
@@ -114,6 +115,14 @@ static void reads_dense(void **state)
     assert_int_equal(hb_model_config_moe_layers(&c), 0);
     OK(read_with(dense, "head_dim", "20", &c));
     assert_int_equal(c.head_dim, 20);
+    /* What the classes take for keys that are not there. */
+    OK(read_with(dense, "head_dim", NULL, &c));
+    assert_int_equal(c.head_dim, 128);
+    REFUSED(read_with(dense, "num_key_value_heads", NULL, &c), HB_EARGUMENT, "num_key_value_heads (32)");
+    OK(read_with(dialect5, "head_dim", NULL, &c));
+    assert_int_equal(c.head_dim, 48 / 4);
+    OK(read_with(dialect5, "num_key_value_heads", NULL, &c));
+    assert_int_equal(c.num_key_value_heads, 4);
 }
 
 /* As transformers 5.23 reads them. */
@@ -142,7 +151,7 @@ static void reads_windows(void **state)
         snprintf(
             text, sizeof text,
             "{\"model_type\": \"qwen3\", \"vocab_size\": 50, \"hidden_size\": 32, \"num_hidden_layers\": 2,"
-            " \"num_attention_heads\": 4, \"intermediate_size\": 64, %s}",
+            " \"num_attention_heads\": 4, \"num_key_value_heads\": 4, \"intermediate_size\": 64, %s}",
             cases[i].keys);
         OK(read_text(text, &c));
         assert_int_equal(c.sliding_window, cases[i].window);
@@ -191,7 +200,23 @@ static void refuses_by_name(void **state)
         {"rope_scaling", "{\"type\": \"yarn\", \"factor\": 4}", HB_EUNSUPPORTED, "rope_scaling"},
         {"rope_parameters", "{\"rope_type\": \"yarn\"}", HB_EUNSUPPORTED, "rope_type"},
         {"rope_parameters", "{\"partial_rotary_factor\": 0.5}", HB_EUNSUPPORTED, "partial_rotary_factor"},
+        {"rope_parameters", "{\"type\": \"yarn\"}", HB_EUNSUPPORTED, "rope_type"},
+        {"rope_parameters", "{\"rope_type\": \"default\", \"factor\": 4}", HB_EUNSUPPORTED,
+         "rope_parameters.factor"},
+        {"rope_parameters", "{\"full_attention\": {\"rope_theta\": 1e4}}", HB_EUNSUPPORTED,
+         "rope_parameters.full_attention"},
+        {"rope_scaling", "{\"rope_type\": \"linear\"}", HB_EUNSUPPORTED, "\"linear\" in rope_scaling"},
+        {"rope_scaling", "\"linear\"", HB_EFORMAT, "rope_scaling"},
+        {"partial_rotary_factor", "0.5", HB_EUNSUPPORTED, "partial_rotary_factor"},
         {"attention_dropout", "0.1", HB_EUNSUPPORTED, "attention_dropout"},
+        {"quantization_config", "{\"bits\": 4}", HB_EUNSUPPORTED, "quantization_config"},
+        {"auto_map", "{}", HB_EUNSUPPORTED, "auto_map"},
+        {"hornbook", "{\"attention_sink\": 4}", HB_EUNSUPPORTED, "hornbook.attention_sink "},
+        {"hornbook", "true", HB_EFORMAT, "hornbook"},
+        {"hornbook", "{\"precision\": 16}", HB_EFORMAT, "hornbook.precision"},
+        {"num_experts", "7", HB_EFORMAT, "num_experts is 7 and num_local_experts, the same thing, is 8"},
+        {"pad_token_id", "97", HB_EFORMAT, "pad_token_id (97)"},
+        {"pad_token_id", "-1", HB_EFORMAT, "pad_token_id (-1)"},
         /* missing, or of the wrong type */
         {"model_type", NULL, HB_EFORMAT, "model_type"},
         {"vocab_size", NULL, HB_EFORMAT, "vocab_size"},
@@ -200,6 +225,7 @@ static void refuses_by_name(void **state)
         {"rope_parameters", "7", HB_EFORMAT, "rope_parameters"},
         {"mlp_only_layers", "[\"x\"]", HB_EFORMAT, "mlp_only_layers[0]"},
         {"mlp_only_layers", "[99999]", HB_EFORMAT, "mlp_only_layers[0]"},
+        {"mlp_only_layers", "3", HB_EFORMAT, "mlp_only_layers must be a list"},
         {"norm_topk_prob", "1", HB_EFORMAT, "norm_topk_prob"},
         {"hornbook", "{\"balance\": \"luck\"}", HB_EFORMAT, "balance"},
         /* shapes that cannot be */
@@ -222,6 +248,13 @@ static void refuses_by_name(void **state)
         assert_non_null(strstr(hb_error(), "config.json"));
     }
     struct hb_model_config c;
+    /* Nothing else than what is done anyway, or nothing that transformers does either. */
+    OK(read_with(dialect5, "rope_scaling", "{\"type\": \"default\", \"rope_theta\": 5000}", &c));
+    assert_true(c.rope_theta == 5000);
+    OK(read_with(dialect5, "partial_rotary_factor", "1.0", &c));
+    OK(read_with(dialect5, "attn_logit_softcapping", "30.0", &c)); /* with a warning */
+    OK(read_with(dialect5, "pad_token_id", "96", &c));
+    assert_int_equal(c.pad_token_id, 96);
     REFUSED(hb_model_config_read(scratch("nowhere.json"), &c), HB_EIO, "nowhere.json");
     REFUSED(read_text("{\"model_type\": \"qwen3\",", &c), HB_EFORMAT, "config.json:1");
     REFUSED(read_text("[]", &c), HB_EFORMAT, "object");
@@ -247,6 +280,7 @@ static void comes_back_as_written(void **state)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct hb_model_config c, again;
         OK(read_text(texts[i], &c));
+        c.pad_token_id = i == 0 ? 0 : -1;
         c.rms_norm_eps = 1.0 / 3 * 1e-6; /* 17 digits or it is another number */
         c.router_z_loss_coef = 0.1;
         if (c.num_experts) {
@@ -261,6 +295,7 @@ static void comes_back_as_written(void **state)
         same(&c, &again);
         assert_true(again.router_z_loss_coef == 0.1);
         assert_int_equal(again.router_bias, c.router_bias);
+        assert_int_equal(again.pad_token_id, c.pad_token_id);
     }
 }
 
