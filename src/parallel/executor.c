@@ -27,8 +27,9 @@ static hb_status results_begin(struct hb_executor *e, int64_t M)
         r->microbatches = M;
     }
     memset(r->filled, 0, (size_t)(M * value_count(r)) * sizeof *r->filled);
+    int64_t counts = r->layers * r->experts + hb_comm_size(e->mesh->world); /* those of ranks among them */
     if (r->counts)
-        memset(r->counts, 0, (size_t)(r->layers * r->experts) * sizeof *r->counts);
+        memset(r->counts, 0, (size_t)counts * sizeof *r->counts);
     return HB_OK;
 }
 
@@ -146,11 +147,29 @@ cleanup:
     return status;
 }
 
+/* The rows of this rank's experts come from all ranks with which it divides them. */
+static hb_status count_own_rows(struct hb_executor *e)
+{
+    struct hb_step_results *r = &e->results;
+    int64_t n = r->layers * r->experts, *counts = malloc((size_t)n * sizeof *counts + 1);
+    if (!counts)
+        return HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
+    memcpy(counts, r->counts, (size_t)n * sizeof *counts);
+    hb_status status = hb_comm_sum(e->mesh->experts, counts, n);
+    struct hb_range own = hb_share(r->experts, e->mesh->shape.ep, e->mesh->ep_i);
+    for (int64_t l = 0; l < r->layers; l++)
+        for (int64_t i = own.begin; i < own.end; i++)
+            r->rank_rows[hb_comm_rank(e->mesh->world)] += counts[l * r->experts + i];
+    free(counts);
+    return status;
+}
+
 hb_status hb_executor_report(struct hb_executor *e)
 {
     struct hb_step_results *r = &e->results;
     HB_TRY(gather_values(e, e->microbatches * value_count(r), r->filled, r->values));
-    return hb_comm_sum(e->mesh->world, r->counts, r->layers * r->experts);
+    HB_TRY(count_own_rows(e));
+    return hb_comm_sum(e->mesh->world, r->counts, r->layers * r->experts + hb_comm_size(e->mesh->world));
 }
 
 /* --- life --- */
@@ -163,7 +182,9 @@ hb_status hb_executor_init(struct hb_executor *e)
     e->results.experts = c->num_experts;
     e->lanes = calloc((size_t)(e->schedule->stages * e->schedule->microbatches), sizeof *e->lanes);
     e->layer_counts = calloc((size_t)c->num_experts + 1, sizeof *e->layer_counts);
-    e->results.counts = calloc((size_t)(e->results.layers * c->num_experts) + 1, sizeof *e->results.counts);
+    size_t counts = (size_t)(e->results.layers * c->num_experts);
+    e->results.counts = calloc(counts + (size_t)hb_comm_size(e->mesh->world), sizeof *e->results.counts);
+    e->results.rank_rows = e->results.counts + counts;
     if (!e->lanes || !e->layer_counts || !e->results.counts)
         return HB_FAIL(HB_EMEMORY, "out of memory for the executor of a schedule");
     return HB_OK;

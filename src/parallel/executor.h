@@ -29,6 +29,7 @@ struct hb_step_results {
     double *values;                        /* by microbatch; read by the functions below */
     bool *filled;                          /* made on this rank */
     int64_t *counts;                       /* [L, E] tokens per expert */
+    int64_t *rank_rows; /* [ranks of the world]: rows that its experts worked on; behind the counts */
 };
 double hb_result_loss(const struct hb_step_results *results, int64_t m); /* sum of cross-entropy */
 int64_t hb_result_tokens(const struct hb_step_results *results, int64_t m);

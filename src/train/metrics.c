@@ -82,13 +82,15 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
 {
     const struct hb_step_report *r = line->report;
     FILE *out = metrics->lines;
-    bool moe = line->experts_used >= 0;
     fprintf(out, "{\"step\": %lld, \"tokens\": %lld", (long long)line->step, (long long)line->tokens);
     number(out, "loss", r->loss);
-    if (moe) {
+    if (line->experts) {
         number(out, "aux_loss", r->aux);
         number(out, "z_loss", r->z);
-        number(out, "experts_used", line->experts_used);
+        number(out, "experts_used", line->experts->used);
+        number(out, "experts_reached", line->experts->reached);
+        number(out, "expert_entropy", line->experts->entropy);
+        number(out, "expert_max_over_mean", line->experts->max_over_mean);
     }
     number(out, "grad_norm", r->verdict.grad_norm);
     number(out, "lr", r->verdict.learning_rate);
@@ -106,7 +108,7 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
         return HB_FAIL(HB_EIO, "%s: cannot be written; is the disk full?", metrics->path);
     if (!metrics->tensorboard)
         return HB_OK;
-    struct hb_scalar scalars[9] = {
+    struct hb_scalar scalars[11] = {
         {"train/loss", r->loss},
         {"train/grad_norm", r->verdict.grad_norm},
         {"train/learning_rate", r->verdict.learning_rate},
@@ -114,9 +116,11 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
         {"train/loss_scale", line->loss_scale},
     };
     int count = 5;
-    if (moe) {
+    if (line->experts) {
         scalars[count++] = (struct hb_scalar){"router/aux_loss", r->aux};
-        scalars[count++] = (struct hb_scalar){"router/experts_used", line->experts_used};
+        scalars[count++] = (struct hb_scalar){"router/experts_used", line->experts->used};
+        scalars[count++] = (struct hb_scalar){"router/entropy", line->experts->entropy};
+        scalars[count++] = (struct hb_scalar){"router/max_over_mean", line->experts->max_over_mean};
     }
     if (line->evaluated) {
         scalars[count++] = (struct hb_scalar){"held_out/loss", line->held_out_loss};

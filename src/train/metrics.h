@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "train/expert_load.h"
 #include "train/step.h"
 
 struct hb_metrics {
@@ -22,7 +23,7 @@ struct hb_metrics_line {
     double tokens_per_second;
     bool evaluated;
     double held_out_loss;   /* nats per label */
-    double experts_used;    /* share of experts with at least a tenth of the mean load; negative: dense */
+    const struct hb_expert_load *experts; /* NULL: a dense model */
 };
 
 /* Keeps the leading lines of a file of JSON lines whose "step" is at most

@@ -171,7 +171,8 @@ static void text_of(const json_t *value, char *text, size_t size)
 static bool compare_lines(const json_t *a, const json_t *b, struct hb_run_comparison *out)
 {
     static const char *const names[] = {"tokens",       "loss",          "aux_loss", "z_loss",
-                                        "experts_used", "grad_norm",     "lr",       "loss_scale",
+                                        "experts_used", "experts_reached", "expert_entropy",
+                                        "expert_max_over_mean", "grad_norm", "lr", "loss_scale",
                                         "skipped",      "held_out_loss", "digest"};
     bool all = true;
     out->field_count = 0;

@@ -56,8 +56,9 @@ struct hb_run_comparison {
 };
 
 /* Lines are compared up to the first step that differs: loss, aux_loss, z_loss,
- * experts_used, grad_norm, lr, loss_scale, skipped, tokens, held_out_loss and
- * digest, each where both have it. A last line cut short is passed over. */
+ * experts_used and what else is said of experts, grad_norm, lr, loss_scale,
+ * skipped, tokens, held_out_loss and digest, each where both have it. A last
+ * line cut short is passed over. */
 HB_MUST_USE hb_status hb_run_compare(const char *run_a, const char *run_b, struct hb_run_comparison *out);
 
 #endif

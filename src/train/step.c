@@ -35,7 +35,10 @@ static hb_status allocate(struct hb_stepper *s)
     lay_out(s, s->results.data);
     s->results_host = calloc(bytes + 1, 1);
     s->counts_host = (int64_t *)s->results_host;
-    return s->results_host ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for what a step reports");
+    s->rank_rows = calloc(s->ranks ? (size_t)hb_comm_size(s->ranks->mesh.world) : 1, sizeof *s->rank_rows);
+    if (!s->results_host || !s->rank_rows)
+        return HB_FAIL(HB_EMEMORY, "out of memory for what a step reports");
+    return HB_OK;
 }
 
 hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_model *model, struct hb_optimizer *optimizer,
@@ -82,6 +85,7 @@ void hb_stepper_release(struct hb_stepper *s)
     }
     hb_free(s->context, s->results.data);
     free(s->results_host);
+    free(s->rank_rows);
     *s = (struct hb_stepper){0};
 }
 
@@ -157,6 +161,9 @@ static hb_status fetch(struct hb_stepper *s, const struct hb_batch *batches, int
         r->z[i] = z[i];
         r->aux[i] = s->aux.dtype == HB_F64 ? ((const double *)aux)[i] : (double)((const float *)aux)[i];
     }
+    s->rank_rows[0] = 0;
+    for (int64_t i = 0; i < hb_tensor_count(&s->counts); i++)
+        s->rank_rows[0] += s->counts_host[i];
     return HB_OK;
 }
 
@@ -277,6 +284,8 @@ static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches,
     if (!s->counts.data)
         return HB_OK;
     memcpy(s->counts_host, executor->results.counts, hb_tensor_bytes(&s->counts));
+    memcpy(s->rank_rows, executor->results.rank_rows,
+           (size_t)hb_comm_size(s->ranks->mesh.world) * sizeof *s->rank_rows);
     return hb_copy_in(s->context, s->counts, s->counts_host);
 }
 

@@ -30,6 +30,7 @@ struct hb_stepper {
     struct hb_tensor counts;   /* i64 [L, E] of the step, in the block too */
     unsigned char *results_host; /* the block of the last step, */
     int64_t *counts_host;        /* and [L * E] in it */
+    int64_t *rank_rows;          /* [ranks] rows that each one's experts had then */
     float loss_gain;           /* the losses of a step are multiplied by it: 1 but for a planned fault */
     struct hb_spikes *spikes;  /* NULL, or the judge of finite steps */
     double loss_seen;          /* of the step that runs, for the judge */

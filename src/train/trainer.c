@@ -277,6 +277,8 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
     HB_TRY(hb_optimizer_digest(&t->optimizer, true, t->digest));
     if (!t->chief)
         return HB_OK;
+    if (hb_model_config_moe_layers(&c->model))
+        HB_TRY(hb_expert_lines_open(&t->experts, c->run_folder, t->attempted));
     return hb_metrics_open(&t->metrics, c->run_folder, t->attempted, c->tensorboard);
 }
 
@@ -310,6 +312,7 @@ void hb_trainer_destroy(struct hb_trainer *t)
     if (!t || !hb_comm_is_whole()) /* then messages may still come into its memory until the process ends */
         return;
     hb_metrics_close(&t->metrics);
+    hb_expert_lines_close(&t->experts);
     hb_run_trace_destroy(t->trace);
     hb_timeline_observe(NULL);
     if (hb_timeline_destroy(t->timeline) != HB_OK) /* of a run that failed */
@@ -363,20 +366,22 @@ static hb_status close_timeline(struct hb_trainer *t)
 
 /* --- running --- */
 
-/* Share of experts, over all layers, with at least a tenth of the mean load (row A1). */
-static double experts_used(const struct hb_stepper *s)
+/* The step's lines; only the chief writes. */
+static hb_status write_lines(struct hb_trainer *t, struct hb_metrics_line *line)
 {
-    int64_t L = hb_model_config_moe_layers(&s->model->config), E = s->model->config.num_experts, used = 0;
+    const struct hb_stepper *s = &t->stepper;
+    int64_t L = hb_model_config_moe_layers(&s->model->config), E = s->model->config.num_experts;
+    if (!t->chief)
+        return HB_OK;
     if (!L)
-        return -1;
-    for (int64_t l = 0; l < L; l++) {
-        int64_t total = 0;
-        for (int64_t e = 0; e < E; e++)
-            total += s->counts_host[l * E + e];
-        for (int64_t e = 0; e < E; e++)
-            used += s->counts_host[l * E + e] * E * 10 >= total;
-    }
-    return (double)used / (double)(L * E);
+        return hb_metrics_write(&t->metrics, line);
+    struct hb_expert_load load = hb_expert_load_of(s->counts_host, L, E);
+    line->experts = &load;
+    HB_TRY(hb_metrics_write(&t->metrics, line));
+    struct hb_rank_rows rows = {s->rank_rows, 1, 1};
+    if (s->ranks)
+        rows = (struct hb_rank_rows){s->rank_rows, hb_comm_size(t->config->world), t->ranks.mesh.data_ranks};
+    return hb_expert_lines_write(&t->experts, line->step, s->counts_host, L, E, &rows);
 }
 
 static void show_progress(const struct hb_trainer *t, double tokens_per_second, double seconds_left)
@@ -520,10 +525,8 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
         .tokens_per_second = (double)report.tokens / *seconds,
         .evaluated = evaluated,
         .held_out_loss = t->held_out_loss,
-        .experts_used = experts_used(&t->stepper),
     };
-    if (t->chief)
-        HB_TRY(hb_metrics_write(&t->metrics, &line));
+    HB_TRY(write_lines(t, &line));
     if (t->chief && (report.verdict.skipped || report.verdict.nonfinite))
         hb_log(HB_LOG_WARNING, "step %lld: %s; the update was %s", (long long)t->attempted,
                report.verdict.nonfinite ? "a gradient is not finite" : "loss or gradient norm is a spike",

@@ -43,6 +43,7 @@ struct hb_trainer {
     struct hb_faults faults;
     int64_t skips; /* steps in a row, up to the last one, whose update was skipped or not finite */
     struct hb_metrics metrics;
+    struct hb_expert_lines experts; /* file NULL: a dense model, or another rank's */
     struct hb_run_trace *trace; /* NULL: none */
     struct hb_timeline *timeline; /* NULL: none, or no longer */
     struct hb_timeline_totals timeline_totals; /* of all ranks, after run */

@@ -23,8 +23,7 @@ static struct hb_metrics_line line_of(int64_t step)
                                     .tokens = 48 * step,
                                     .report = &report,
                                     .loss_scale = 1,
-                                    .tokens_per_second = 1234.5678901234567,
-                                    .experts_used = -1};
+                                    .tokens_per_second = 1234.5678901234567};
 }
 
 static void write_steps(const char *folder, int64_t keep, int64_t first, int64_t last)
@@ -96,7 +95,7 @@ static void test_numbers(void **state)
     assert_int_equal(json_integer_value(json_object_get(line, "tokens")), 48);
     assert_true(json_is_false(json_object_get(line, "skipped")));
     assert_string_equal(json_string_value(json_object_get(line, "digest")), report.digest);
-    static const char *const absent[] = {"aux_loss", "z_loss", "experts_used", "held_out_loss"};
+    static const char *const absent[] = {"aux_loss", "z_loss", "expert_entropy", "held_out_loss"};
     for (int i = 0; i < 4; i++)
         assert_null(json_object_get(line, absent[i]));
     json_decref(line);
@@ -115,7 +114,7 @@ static void test_experts_and_evaluation(void **state)
     skipped.digest[0] = '\0';
     OK(hb_folder_create(scratch("experts")));
     OK(hb_metrics_open(&metrics, scratch("experts"), 0, false));
-    line.experts_used = 0;
+    line.experts = &(struct hb_expert_load){0, 0.25, 1.0 / 3, 3};
     line.evaluated = true;
     line.held_out_loss = 5.4321;
     OK(hb_metrics_write(&metrics, &line));
@@ -127,6 +126,9 @@ static void test_experts_and_evaluation(void **state)
     assert_true(real(lines[0], "aux_loss") == 0.1);
     assert_true(real(lines[0], "z_loss") == 1e-300);
     assert_true(real(lines[0], "experts_used") == 0);
+    assert_true(real(lines[0], "experts_reached") == 0.25);
+    assert_true(real(lines[0], "expert_entropy") == 1.0 / 3);
+    assert_true(real(lines[0], "expert_max_over_mean") == 3);
     assert_true(real(lines[0], "held_out_loss") == 5.4321);
     assert_true(json_is_null(json_object_get(lines[1], "loss")));
     assert_true(json_is_null(json_object_get(lines[1], "grad_norm")));
