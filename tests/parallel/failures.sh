@@ -42,7 +42,8 @@ while read -r ranks layout fault step message; do
     options=$(echo "$layout" | tr + ' ') layout=${layout%%+*}
     options=${options#"$layout"}
     ended "$ranks" "$layout" "fail:$fault" "$step" "$message" $options
-    if grep -q Abort "$work/other.log"; then broken "$fault: not all came to the end"; fi
+    # ... and every rank in good order
+    if grep -q 'Abort\|BAD TERMINATION\|Sanitizer\|runtime error' "$work/other.log"; then broken "$fault: in disorder"; fi
     resumed "$ranks" --parallel "$layout" $options
 done <<'END'
 2 dp=2+--zero+3 forward@2/1 1 rank 1: step 2: 0F0: the error
