@@ -130,94 +130,106 @@ static hb_status encode_short(const struct hb_bpe *bpe, const unsigned char *pie
     return HB_OK;
 }
 
-/* A piece as a linked list of symbols with a heap of the pairs that may merge:
- * rank << 32 | place of the left symbol, so that the order of the numbers is the
- * order of the merges. Entries grow stale when a neighbour changes; they are
- * recognised by their rank when they come up. */
+/* A piece as a linked list of symbols, and above the ranks of its pairs a tree of minima: every number of
+ * a level is the lowest of FAN numbers of the level below, so the way down to the leftmost pair of the lowest
+ * rank is short. Merges of one rank come from left to right, that is from memory that is near: a heap
+ * would spread the same pairs over all of its memory. */
+enum { FAN = 16, LEVELS = 9 };
+
+struct symbol {
+    uint32_t id, prev, next; /* n = none */
+};
+
 struct list {
-    uint64_t *heap; /* room 2n: every merge takes one entry out and puts at most two in */
-    size_t heap_count;
-    uint32_t *id, *rank;   /* [n]; rank of a symbol and its next one */
-    uint32_t *prev, *next; /* [n]; n = none */
+    int32_t *rank[LEVELS]; /* [0]: of a symbol and its next one; levels end in `none` up to whole FANs */
+    int top;               /* the level that is one number */
+    struct symbol *symbol; /* [n] */
     uint64_t steps;
 };
 
-static void sift_down(struct list *l, size_t at)
+static int32_t lowest(const int32_t *rank)
 {
-    uint64_t moving = l->heap[at];
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= l->heap_count)
-            break;
-        if (child + 1 < l->heap_count && l->heap[child + 1] < l->heap[child])
-            child++;
-        if (moving <= l->heap[child])
-            break;
-        l->heap[at] = l->heap[child];
-        at = child;
-        l->steps++;
-    }
-    l->heap[at] = moving;
+    int32_t low[4];
+    for (int i = 0; i < 4; i++)
+        low[i] = rank[i];
+    for (int i = 4; i < FAN; i++)
+        low[i % 4] = rank[i] < low[i % 4] ? rank[i] : low[i % 4];
+    low[0] = low[1] < low[0] ? low[1] : low[0];
+    low[2] = low[3] < low[2] ? low[3] : low[2];
+    return low[2] < low[0] ? low[2] : low[0];
 }
 
-static uint64_t pop(struct list *l)
+static void set_rank(struct list *l, uint32_t at, uint32_t rank)
 {
-    uint64_t top = l->heap[0];
-    l->heap[0] = l->heap[--l->heap_count];
-    sift_down(l, 0);
-    return top;
+    l->rank[0][at] = (int32_t)rank;
+    for (int k = 0; k < l->top; k++) {
+        at /= FAN;
+        int32_t low = lowest(l->rank[k] + (size_t)at * FAN);
+        l->steps++;
+        if (l->rank[k + 1][at] == low)
+            return;
+        l->rank[k + 1][at] = low;
+    }
 }
 
-static void push(struct list *l, uint64_t entry)
+/* The leftmost symbol of the lowest rank. */
+static uint32_t first_lowest(const struct list *l)
 {
-    size_t at = l->heap_count++;
-    while (at > 0 && entry < l->heap[(at - 1) / 2]) {
-        l->heap[at] = l->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-        l->steps++;
+    size_t at = 0;
+    for (int k = l->top; k-- > 0;) {
+        int32_t low = l->rank[k + 1][at];
+        for (at *= FAN; l->rank[k][at] != low;)
+            at++;
     }
-    l->heap[at] = entry;
+    return (uint32_t)at;
 }
 
 static void update(const struct hb_bpe *bpe, struct list *l, uint32_t at, uint32_t n)
 {
-    l->rank[at] = l->next[at] < n ? rank_of(bpe, l->id[at], l->id[l->next[at]]) : none;
-    l->steps++;
-    if (l->rank[at] != none)
-        push(l, (uint64_t)l->rank[at] << 32 | at);
+    uint32_t next = l->symbol[at].next;
+    set_rank(l, at, next < n ? rank_of(bpe, l->symbol[at].id, l->symbol[next].id) : none);
+}
+
+/* Numbers of a level above `count` of them, in whole FANs; the top is one number. */
+static size_t level_size(size_t count)
+{
+    size_t above = (count + FAN - 1) / FAN;
+    return above == 1 ? 1 : (above + FAN - 1) / FAN * FAN;
 }
 
 static void link_bytes(const struct hb_bpe *bpe, struct list *l, const unsigned char *piece, uint32_t n)
 {
+    size_t count = ((size_t)n + FAN - 1) / FAN * FAN;
     for (uint32_t i = 0; i < n; i++) {
-        l->id[i] = bpe->byte_id[piece[i]];
-        l->rank[i] = i + 1 < n ? bpe->byte_rank[(size_t)piece[i] << 8 | piece[i + 1]] : none;
-        l->prev[i] = i ? i - 1 : n;
-        l->next[i] = i + 1;
-        if (l->rank[i] != none)
-            l->heap[l->heap_count++] = (uint64_t)l->rank[i] << 32 | i;
+        l->symbol[i] = (struct symbol){bpe->byte_id[piece[i]], i ? i - 1 : n, i + 1};
+        l->rank[0][i] =
+            (int32_t)(i + 1 < n ? bpe->byte_rank[(size_t)piece[i] << 8 | piece[i + 1]] : none);
     }
-    for (size_t i = l->heap_count / 2; i-- > 0;)
-        sift_down(l, i);
+    for (size_t i = n; i < count; i++)
+        l->rank[0][i] = (int32_t)none;
+    for (int k = 0; k < l->top; k++) {
+        size_t above = level_size(count);
+        for (size_t i = 0; i < above; i++)
+            l->rank[k + 1][i] = i * FAN < count ? lowest(l->rank[k] + i * FAN) : (int32_t)none;
+        count = above;
+    }
 }
 
 static void merge_all(const struct hb_bpe *bpe, struct list *l, uint32_t n)
 {
-    while (l->heap_count) {
-        uint64_t top = pop(l);
-        uint32_t at = (uint32_t)top, rank = (uint32_t)(top >> 32);
+    while (l->rank[l->top][0] != (int32_t)none) {
+        uint32_t at = first_lowest(l);
+        struct symbol *symbol = &l->symbol[at];
+        uint32_t gone = symbol->next;
+        symbol->id = bpe->merges[l->rank[l->top][0]].result;
+        symbol->next = l->symbol[gone].next;
+        if (symbol->next < n)
+            l->symbol[symbol->next].prev = at;
         l->steps++;
-        if (l->rank[at] != rank)
-            continue;
-        uint32_t gone = l->next[at];
-        l->id[at] = bpe->merges[rank].result;
-        l->next[at] = l->next[gone];
-        if (l->next[at] < n)
-            l->prev[l->next[at]] = at;
-        l->rank[gone] = none; /* entries of the symbol that is no more are stale */
+        set_rank(l, gone, none);
         update(bpe, l, at, n);
-        if (l->prev[at] < n)
-            update(bpe, l, l->prev[at], n);
+        if (symbol->prev < n)
+            update(bpe, l, symbol->prev, n);
     }
 }
 
@@ -226,18 +238,21 @@ static hb_status encode_long(const struct hb_bpe *bpe, const unsigned char *piec
 {
     if (n >= INT32_MAX)
         return HB_FAIL(HB_EUNSUPPORTED, "%zu bytes without a place to cut; split the text", n);
+    struct list l = {0};
+    size_t size[LEVELS] = {(n + FAN - 1) / FAN * FAN}, total = size[0];
+    for (; size[l.top] > 1; l.top++)
+        total += size[l.top + 1] = level_size(size[l.top]);
     void *memory;
-    HB_TRY(hb_memory_alloc(HB_MEMORY_DATA, n * (2 * sizeof(uint64_t) + 4 * sizeof(uint32_t)), &memory));
-    struct list l = {.heap = memory};
-    l.id = (uint32_t *)(l.heap + 2 * n);
-    l.rank = l.id + n;
-    l.prev = l.rank + n;
-    l.next = l.prev + n;
+    HB_TRY(hb_memory_alloc(HB_MEMORY_DATA, total * sizeof *l.rank[0] + n * sizeof *l.symbol, &memory));
+    l.symbol = memory;
+    int32_t *rank = (int32_t *)(l.symbol + n);
+    for (int k = 0; k <= l.top; rank += size[k++])
+        l.rank[k] = rank;
     link_bytes(bpe, &l, piece, (uint32_t)n);
     merge_all(bpe, &l, (uint32_t)n);
     hb_status status = HB_OK;
-    for (uint32_t i = 0; status == HB_OK && i < n; i = l.next[i])
-        status = hb_ids_push(out, (int32_t)l.id[i]);
+    for (uint32_t i = 0; status == HB_OK && i < n; i = l.symbol[i].next)
+        status = hb_ids_push(out, (int32_t)l.symbol[i].id);
     if (work)
         *work += l.steps;
     hb_memory_free(memory);

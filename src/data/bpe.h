@@ -33,7 +33,7 @@ HB_MUST_USE hb_status hb_bpe_init(struct hb_bpe *bpe, const uint32_t byte_id[256
 void hb_bpe_release(struct hb_bpe *bpe);
 
 /* Appends the ids of the piece. `*work`, when not NULL, grows by the number of
- * table look-ups and heap steps (for tests: it must stay near n). */
+ * merges and steps among them (for tests: it must stay near n). */
 HB_MUST_USE hb_status hb_bpe_encode(const struct hb_bpe *bpe, const unsigned char *piece, size_t n,
                                     struct hb_ids *out, uint64_t *work);
 
