@@ -211,7 +211,7 @@ static hb_status run_steps(const struct request *r, struct hb_context *context, 
             continue;
         times[i] = hb_clock_now() - start;
         *total += times[i];
-        *activations = report.activation_bytes;
+        *activations = report.bytes[HB_FOOTPRINT_ACTIVATIONS];
     }
     context->clock = NULL;
     return HB_OK;

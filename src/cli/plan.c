@@ -30,6 +30,9 @@ static const char usage[] =
     "  --machine FILE      a description of the machine (docs/plan.md); default: this\n"
     "                      one, measured; under mpiexec its messages too\n"
     "  --set KEY=VALUE     override a key of RUN.yaml\n"
+    "  --routing RUN       the router's choices of a run that was made with --timeline, in\n"
+    "                      any layout: what depends on them is exact then\n"
+    "  --step N            of which step (default 1)\n"
     "  --data-rank N       whose figures (default: the last data rank, with the largest shares)\n"
     "  --json              the plan as JSON\n"
     "  --svg FILE          a picture of the schedule with the times of the plan\n"
@@ -45,6 +48,7 @@ static hb_status complete_model(struct hb_run_config *c)
                                 : HB_FAIL(HB_EMEMORY, "out of memory");
         free(path);
         HB_TRY(status);
+        c->model.precision = c->precision;
     } else if (c->model.vocab_size == 0) {
         struct hb_tokenizer *tokenizer;
         hb_status status = hb_tokenizer_open(c->tokenizer, &tokenizer);
@@ -88,18 +92,30 @@ static hb_status draw(const struct hb_plan *plan, bool equal, const char *path)
 }
 
 struct wishes {
-    const char *layout, *schedule, *machine, *svg;
+    const char *layout, *schedule, *machine, *svg, *routing;
     int64_t level, data_rank; /* -1: not given */
+    int64_t step;             /* of the routing */
     double target;
     bool json, equal;
     struct hb_option_list overrides;
 };
 
+static hb_status make_and_show(const struct wishes *w, const struct hb_plan_request *request)
+{
+    struct hb_plan plan;
+    HB_TRY(hb_plan_make(request, &plan));
+    hb_status status = w->json ? hb_plan_print_json(&plan, stdout) : hb_plan_print(&plan, stdout);
+    if (status == HB_OK && w->svg)
+        status = draw(&plan, w->equal, w->svg);
+    hb_plan_release(&plan);
+    return status;
+}
+
 static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_comm *world)
 {
     struct hb_plan_request request = {
         .model = &c->model, .target = w->target, .data_rank = w->data_rank};
-    struct hb_plan plan;
+    struct hb_routed routing = {0};
     HB_TRY(complete_model(c));
     request.recompute = c->recompute;
     request.sequences = c->microbatch;
@@ -116,17 +132,19 @@ static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_
     HB_TRY(find_machine(w->machine, c, world, &request));
     if (hb_comm_rank(world) > 0) /* it helped to measure */
         return HB_OK;
-    HB_TRY(hb_plan_make(&request, &plan));
-    hb_status status = w->json ? hb_plan_print_json(&plan, stdout) : hb_plan_print(&plan, stdout);
-    if (status == HB_OK && w->svg)
-        status = draw(&plan, w->equal, w->svg);
-    hb_plan_release(&plan);
+    if (w->routing) {
+        HB_TRY(hb_routing_load(w->routing, w->step, c->accumulate, hb_model_config_moe_layers(&c->model),
+                               c->model.num_experts, &routing));
+        request.routing = &routing;
+    }
+    hb_status status = make_and_show(w, &request);
+    hb_routing_release(&routing);
     return status;
 }
 
 int hb_cli_plan(int argc, char **argv)
 {
-    struct wishes w = {.level = -1, .data_rank = -1, .target = 0.92};
+    struct wishes w = {.level = -1, .data_rank = -1, .step = 1, .target = 0.92};
     const struct hb_option options[] = {
         {"--parallel", HB_OPTION_TEXT, &w.layout, 0, 0},  {"--zero", HB_OPTION_INT, &w.level, 0, 3},
         {"--schedule", HB_OPTION_TEXT, &w.schedule, 0, 0}, {"--target", HB_OPTION_NUMBER, &w.target, 0, 1},
@@ -134,9 +152,11 @@ int hb_cli_plan(int argc, char **argv)
         {"--json", HB_OPTION_FLAG, &w.json, 0, 0},        {"--svg", HB_OPTION_TEXT, &w.svg, 0, 0},
         {"--equal", HB_OPTION_FLAG, &w.equal, 0, 0},
         {"--data-rank", HB_OPTION_INT, &w.data_rank, 0, 1 << 24},
+        {"--routing", HB_OPTION_TEXT, &w.routing, 0, 0},
+        {"--step", HB_OPTION_INT, &w.step, 1, 1e15},
     };
     int rest, code;
-    if (!hb_options_read(argc, argv, options, 10, usage, &rest, &code))
+    if (!hb_options_read(argc, argv, options, 12, usage, &rest, &code))
         return code;
     if (rest != 1)
         return hb_wrong_usage("plan",

@@ -64,8 +64,8 @@ static void print_memory(const struct hb_plan *p, FILE *out)
 {
     char text[32];
     fprintf(out, "\nbytes a rank%12s", "");
-    for (int i = 0; i < HB_PLAN_BYTES; i++)
-        fprintf(out, " %11s", hb_plan_bytes_name((enum hb_plan_bytes)i));
+    for (int i = 0; i < HB_FOOTPRINTS; i++)
+        fprintf(out, " %11s", hb_footprint_name((enum hb_footprint)i));
     fprintf(out, " %11s %11s\n", "total", "worst");
     for (int64_t s = 0; s < p->request.shape.pp; s++) {
         const struct hb_plan_rank *rank = &p->rank[s];
@@ -73,7 +73,7 @@ static void print_memory(const struct hb_plan *p, FILE *out)
         snprintf(who, sizeof who, "stage rank %" PRId64 ", %" PRId64 " block%s", s, rank->blocks,
                  rank->blocks == 1 ? "" : "s");
         fprintf(out, "  %-22s", who);
-        for (int i = 0; i < HB_PLAN_BYTES; i++)
+        for (int i = 0; i < HB_FOOTPRINTS; i++)
             fprintf(out, " %11s", scaled(rank->bytes[i], "B", text));
         fprintf(out, " %11s", scaled(rank->total, "B", text));
         fprintf(out, " %11s%s\n", scaled(rank->worst_total, "B", text),
@@ -148,8 +148,8 @@ static json_t *rank_json(const struct hb_plan *p, int64_t s)
 {
     const struct hb_plan_rank *rank = &p->rank[s];
     json_t *bytes = json_object(), *worst = json_object(), *sent = json_object(), *times = json_object();
-    for (int i = 0; i < HB_PLAN_BYTES; i++) {
-        const char *name = hb_plan_bytes_name((enum hb_plan_bytes)i);
+    for (int i = 0; i < HB_FOOTPRINTS; i++) {
+        const char *name = hb_footprint_name((enum hb_footprint)i);
         hb_json_put(&bytes, name, json_real(rank->bytes[i]));
         hb_json_put(&worst, name, json_real(rank->worst_bytes[i]));
     }

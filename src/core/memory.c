@@ -10,9 +10,10 @@ static _Atomic int64_t peak[HB_MEMORY_CATEGORY_COUNT];
 static _Atomic int64_t countdown;
 
 static const char *const names[HB_MEMORY_CATEGORY_COUNT] = {
-    [HB_MEMORY_PARAMETERS] = "parameters", [HB_MEMORY_GRADIENTS] = "gradients",
-    [HB_MEMORY_OPTIMIZER] = "optimizer",   [HB_MEMORY_ACTIVATIONS] = "activations",
-    [HB_MEMORY_WORKSPACE] = "workspace",   [HB_MEMORY_COMMUNICATION] = "communication",
+    [HB_MEMORY_PARAMETERS] = "parameters",       [HB_MEMORY_GRADIENTS] = "gradients",
+    [HB_MEMORY_OPTIMIZER] = "optimizer",         [HB_MEMORY_GATHERED] = "gathered",
+    [HB_MEMORY_ACTIVATIONS] = "activations",     [HB_MEMORY_FOLD] = "fold",
+    [HB_MEMORY_WORKSPACE] = "workspace",         [HB_MEMORY_COMMUNICATION] = "communication",
     [HB_MEMORY_DATA] = "data",
 };
 

@@ -15,7 +15,9 @@ enum hb_memory_category {
     HB_MEMORY_PARAMETERS,
     HB_MEMORY_GRADIENTS,
     HB_MEMORY_OPTIMIZER,
+    HB_MEMORY_GATHERED, /* weights of which the rank keeps a shard, while they are whole */
     HB_MEMORY_ACTIVATIONS,
+    HB_MEMORY_FOLD, /* gradients that wait for their sibling */
     HB_MEMORY_WORKSPACE,
     HB_MEMORY_COMMUNICATION,
     HB_MEMORY_DATA,

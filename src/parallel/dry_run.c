@@ -26,20 +26,12 @@ static double flops_so_far(const struct dry *d)
     return sum;
 }
 
-/* The peak of the pool since the last call; the next one begins with what is in use. */
-static int64_t take_peak(struct dry *d)
-{
-    int64_t peak = d->tape.pool.in_use_peak;
-    d->tape.pool.in_use_peak = d->tape.pool.in_use;
-    return peak;
-}
-
 static hb_status forward(struct dry *d)
 {
     int64_t n = d->sequences * d->length;
     struct hb_batch batch = {
         .tokens = n, .ids = d->ids, .labels = d->ids, .segments = d->segments, .segment_count = d->sequences};
-    hb_tape_begin(&d->tape, &d->gradients, 1);
+    hb_tape_begin(&d->tape, &d->gradients, 0);
     d->tape.precision = &d->model->config.precision;
     HB_TRY(hb_carry_load(&d->carry, &batch, d->model->cosine, d->model->sine));
     if (d->begin > 0) /* what the stage before would send */
@@ -63,27 +55,17 @@ static hb_status receive_gradient(struct dry *d)
     return HB_OK;
 }
 
-static hb_status one_way(struct dry *d, bool split, struct hb_stage_use *use)
+static hb_status both_ways(struct dry *d, struct hb_stage_use *use)
 {
     double start = flops_so_far(d);
     HB_TRY(forward(d));
-    use->forward_peak = take_peak(d);
-    use->held = d->tape.pool.in_use;
     use->forward_flops = flops_so_far(d) - start;
     start = flops_so_far(d);
     HB_TRY(receive_gradient(d));
-    HB_TRY(hb_tape_backward_input(&d->tape, 0, d->tape.entry_count, !split));
-    if (!split) {
-        use->both_peak = take_peak(d);
-        hb_tape_begin(&d->tape, NULL, 0);
-        return HB_OK;
-    }
-    use->input_peak = take_peak(d);
-    use->held_for_weight = d->tape.pool.in_use;
+    HB_TRY(hb_tape_backward_input(&d->tape, 0, d->tape.entry_count, false));
     use->input_flops = flops_so_far(d) - start;
     start = flops_so_far(d);
     HB_TRY(hb_tape_backward_weight(&d->tape, 0, d->tape.entry_count));
-    use->weight_peak = take_peak(d);
     use->weight_flops = flops_so_far(d) - start;
     hb_tape_begin(&d->tape, NULL, 0);
     return HB_OK;
@@ -104,12 +86,8 @@ static hb_status run(struct dry *d, const struct hb_model_config *config, struct
     for (int64_t s = 0; s <= d->sequences; s++)
         d->segments[s] = (int32_t)(s * d->length);
     d->context.clock = &d->clock;
-    hb_gradients_begin(&d->gradients, 3, d->model->params, d->model->param_count);
-    HB_TRY(one_way(d, true, use));
-    hb_gradients_begin(&d->gradients, 3, d->model->params, d->model->param_count);
-    HB_TRY(one_way(d, false, use));
-    use->leaf_peak = d->gradients.pool.in_use_peak;
-    return HB_OK;
+    hb_gradients_begin(&d->gradients, 1, d->model->params, d->model->param_count);
+    return both_ways(d, use);
 }
 
 hb_status hb_dry_run(const struct hb_model_config *config, struct hb_recompute recompute,

@@ -1,20 +1,13 @@
 /* What a stage costs: its blocks run one microbatch forward and backward on a backend that only counts
- * (parallel/hollow.h). Bytes are those of the tape's pool, FLOPs those that the ops state. */
+ * (parallel/hollow.h): the FLOPs that the ops state. */
 #ifndef HB_PARALLEL_DRY_RUN_H
 #define HB_PARALLEL_DRY_RUN_H
 
 #include "model/model.h"
 
+/* FLOPs of products and attention of one microbatch, one sequence a document. */
 struct hb_stage_use {
-    /* Bytes of activations of one microbatch. A peak counts what is held already. */
-    int64_t forward_peak;  /* during F */
-    int64_t held;          /* from the end of F to the beginning of I or B */
-    int64_t both_peak;     /* during B */
-    int64_t input_peak;    /* during I */
-    int64_t held_for_weight; /* from the end of I to the beginning of W */
-    int64_t weight_peak;   /* during W */
-    double forward_flops, input_flops, weight_flops; /* products and attention, one sequence a document */
-    int64_t leaf_peak;     /* bytes of gradient leaves that B or W makes: of all parameters of the stage */
+    double forward_flops, input_flops, weight_flops;
 };
 
 /* Blocks [begin, end) of the model for microbatches of `sequences` sequences of `length` tokens. */

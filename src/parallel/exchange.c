@@ -41,8 +41,8 @@ static hb_status make_arrivals(int64_t ranks, int64_t here, struct hb_arrivals *
 }
 
 /* To each rank: the microbatch, then the rows for each of its experts. */
-static hb_status swap_counts(struct hb_expert_exchange *x, const int32_t *offsets, int64_t microbatch,
-                             int64_t *received, size_t *sent_rows)
+static hb_status swap_counts(struct hb_expert_exchange *x, const int32_t *offsets, int64_t layer,
+                             int64_t microbatch, int64_t *received, size_t *sent_rows)
 {
     int64_t ranks = hb_comm_size(x->comm), self = hb_comm_rank(x->comm);
     struct hb_range own = hb_share(x->experts, ranks, self);
@@ -60,24 +60,26 @@ static hb_status swap_counts(struct hb_expert_exchange *x, const int32_t *offset
     }
     hb_status status = hb_comm_exchange(x->comm, counts, x->out, received, x->in);
     free(counts);
+    if (x->foretell)
+        x->foretell(x->teller, layer, microbatch, received, sent_rows);
     return status;
 }
 
-static hb_status meet(struct hb_exchange *exchange, struct hb_tensor offsets, int64_t microbatch,
-                      struct hb_arrivals **arrivals)
+static hb_status meet(struct hb_exchange *exchange, struct hb_tensor offsets, int64_t layer,
+                      int64_t microbatch, struct hb_arrivals **arrivals)
 {
     struct hb_expert_exchange *x = (struct hb_expert_exchange *)exchange;
     int64_t ranks = hb_comm_size(x->comm);
     struct hb_range own = hb_share(x->experts, ranks, hb_comm_rank(x->comm));
     int64_t here = own.end - own.begin;
-    int32_t *host = malloc((size_t)(x->experts + 1) * sizeof *host);
+    int32_t *host = calloc((size_t)x->experts + 1, sizeof *host);
     int64_t *received = malloc((size_t)(ranks * (here + 1)) * sizeof *received);
     struct hb_arrivals *a = NULL;
     hb_status status = host && received ? make_arrivals(ranks, here, &a) : no_memory();
     if (status == HB_OK)
         status = hb_copy_out(x->context, host, offsets);
     if (status == HB_OK)
-        status = swap_counts(x, host, microbatch, received, a->sent);
+        status = swap_counts(x, host, layer, microbatch, received, a->sent);
     for (int64_t r = 0; status == HB_OK && r < ranks; r++) {
         const int64_t *from = received + r * (here + 1);
         int32_t *to = a->offsets + r * (here + 1);
@@ -151,6 +153,12 @@ hb_status hb_expert_exchange_init(struct hb_expert_exchange *exchange, const str
         .in = calloc(ranks, sizeof(size_t)),
     };
     return exchange->out && exchange->in ? HB_OK : no_memory();
+}
+
+int64_t hb_expert_exchange_bytes(const struct hb_exchange *exchange)
+{
+    const struct hb_expert_exchange *x = (const struct hb_expert_exchange *)exchange;
+    return (int64_t)(x->send_size + x->recv_size);
 }
 
 void hb_expert_exchange_release(struct hb_expert_exchange *exchange)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/fault.h"
+#include "parallel/exchange.h"
 #include "parallel/lane.h"
 
 /* --- results --- */
@@ -80,6 +81,8 @@ static hb_status keep_layer(struct hb_executor *e, const struct hb_lane *lane, i
     HB_TRY(hb_copy_out(e->context, e->layer_counts, hb_tensor_rows(b->counts, l, 1)));
     for (int64_t i = 0; i < r->experts; i++)
         r->counts[l * r->experts + i] += e->layer_counts[i];
+    if (hb_tape_recording(&lane->tape))
+        hb_timeline_routing(e->timeline, lane->microbatch, l, e->layer_counts, r->experts);
     return HB_OK;
 }
 
@@ -205,9 +208,14 @@ void hb_executor_release(struct hb_executor *e)
     *e = (struct hb_executor){0};
 }
 
-int64_t hb_executor_activations(const struct hb_executor *e)
+void hb_executor_footprint(const struct hb_executor *e, int64_t bytes[HB_FOOTPRINTS])
 {
-    return e->pool.in_use_peak;
+    bytes[HB_FOOTPRINT_GATHERED] = e->sharding->pool.in_use_peak;
+    bytes[HB_FOOTPRINT_ACTIVATIONS] = e->pool.in_use_peak;
+    bytes[HB_FOOTPRINT_FOLD] = e->gradients->pool.in_use_peak;
+    bytes[HB_FOOTPRINT_EXCHANGE] = (int64_t)(e->sharding->send_size + e->sharding->recv_size) +
+                                   (e->exchange ? hb_expert_exchange_bytes(e->exchange) : 0);
+    bytes[HB_FOOTPRINT_MESSAGES] = e->message_peak;
 }
 
 /* --- actions --- */
@@ -390,6 +398,8 @@ hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches
     e->batches = batches;
     e->factors = factors;
     e->pool.in_use_peak = e->pool.in_use;
+    e->sharding->pool.in_use_peak = e->sharding->pool.in_use;
+    e->message_peak = e->message_bytes;
     HB_TRY(results_begin(e, M));
     hb_reduce_begin(e->reducer, M);
     for (int64_t i = 0; i < row->count; i++) {

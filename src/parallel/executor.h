@@ -11,6 +11,7 @@
 #ifndef HB_PARALLEL_EXECUTOR_H
 #define HB_PARALLEL_EXECUTOR_H
 
+#include "parallel/footprint.h"
 #include "parallel/reduce.h"
 #include "parallel/schedule.h"
 #include "parallel/timeline.h"
@@ -61,6 +62,7 @@ struct hb_executor {
     struct hb_lane **lanes;  /* [stages * rounds], NULL: not alive */
     struct hb_lane *idle;
     struct hb_outgoing *outgoing; /* messages on their way */
+    int64_t message_bytes, message_peak; /* of messages that are made, sent and received; in the last step */
     int64_t *layer_counts;        /* [E], working memory */
     int64_t next_block;           /* where the action after this one begins; -1: none */
     /* of the step that runs */
@@ -87,7 +89,7 @@ HB_MUST_USE hb_status hb_executor_report(struct hb_executor *executor);
 HB_MUST_USE hb_status hb_executor_evaluate(struct hb_executor *executor, const struct hb_batch *batches,
                                            int64_t count, double *sums);
 
-/* Most bytes of activations in use in the last step. */
-int64_t hb_executor_activations(const struct hb_executor *executor);
+/* Most bytes in use in the last step: gathered, activations, fold, exchange, messages. */
+void hb_executor_footprint(const struct hb_executor *executor, int64_t bytes[HB_FOOTPRINTS]);
 
 #endif

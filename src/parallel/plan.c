@@ -5,13 +5,6 @@
 
 #include "parallel/hollow.h"
 
-const char *hb_plan_bytes_name(enum hb_plan_bytes which)
-{
-    static const char *const names[HB_PLAN_BYTES] = {"parameters", "gradients", "optimizer", "gathered",
-                                                     "activations", "fold", "exchange"};
-    return names[which];
-}
-
 const char *hb_plan_traffic_name(enum hb_plan_traffic which)
 {
     static const char *const names[HB_PLAN_TRAFFIC] = {"stages", "experts", "gradients", "weights"};
@@ -69,6 +62,7 @@ static hb_status list_units(const struct hb_plan *plan, const struct hb_model *m
 {
     const struct hb_mesh_shape *shape = &plan->request.shape;
     struct hb_param **p = model->params;
+    enum hb_dtype gradient = hb_param_grad_dtype(model->context, &model->config.precision);
     *count = 0;
     *units = calloc((size_t)model->param_count + 1, sizeof **units);
     if (!*units)
@@ -77,9 +71,13 @@ static hb_status list_units(const struct hb_plan *plan, const struct hb_model *m
         int64_t first = i;
         struct hb_plan_unit unit = {.block = p[i]->block, .experts = is_stack(p[i])};
         for (; i < model->param_count && p[i]->block == unit.block && is_stack(p[i]) == unit.experts; i++) {
-            unit.elements += p[i]->trained ? hb_param_count(p[i]) : 0;
-            unit.flags += p[i]->present_parts;
+            int64_t n = p[i]->trained ? hb_param_count(p[i]) : 0;
+            unit.elements += n;
+            unit.weight += (double)(n * (int64_t)hb_dtype_size(p[i]->value.dtype));
+            unit.gradient += (double)(n * (int64_t)hb_dtype_size(gradient));
         }
+        unit.weight /= unit.elements ? (double)unit.elements : 1;
+        unit.gradient /= unit.elements ? (double)unit.elements : 1;
         unit.ranks = unit.experts ? shape->dp : plan->data_ranks;
         unit.shard = shard_elements(p + first, i - first, unit.ranks,
                                     unit.experts ? plan->data_rank / shape->ep : plan->data_rank);
@@ -183,13 +181,30 @@ static hb_status describe_rank(struct hb_plan *plan, int64_t pp_i)
     for (int64_t u = 0; u < count; u++)
         rank->trained += units[u].elements;
     free(units);
-    HB_TRY(hb_plan_traffic(plan, pp_i));
-    return hb_plan_memory(plan, pp_i);
+    return hb_plan_use(plan, pp_i);
+}
+
+/* Is the routing one of microbatches of this size? */
+static hb_status check_routing(const struct hb_plan_request *r)
+{
+    int64_t rows = r->sequences * r->length * r->model->num_experts_per_tok;
+    for (int64_t m = 0; r->routing && m < r->routing->microbatches; m++)
+        for (int64_t l = 0; l < r->routing->layers; l++) {
+            int64_t found = hb_routing_rows(r->routing, m, l, 0, r->routing->experts);
+            if (found != rows)
+                return HB_FAIL(HB_EARGUMENT,
+                               "the routing has %lld rows of microbatch %lld in layer %lld, but %lld x %lld "
+                               "tokens make %lld; take that of a run with the same microbatches",
+                               (long long)found, (long long)m, (long long)l, (long long)r->sequences,
+                               (long long)r->length, (long long)rows);
+        }
+    return HB_OK;
 }
 
 static hb_status make(struct hb_plan *plan)
 {
     const struct hb_plan_request *r = &plan->request;
+    HB_TRY(check_routing(r));
     int64_t blocks = r->model->num_hidden_layers + 2;
     plan->ranks = r->shape.dp * r->shape.ep * r->shape.pp;
     plan->data_ranks = r->shape.dp * r->shape.ep;

@@ -1,17 +1,17 @@
 /* The plan: what a run will need on every rank, before it is started.
  *
- * Memory: parameters, gradients and moments from the model's parameters and the shares of ZeRO; activations
- * from a dry run of each stage (parallel/dry_run.h) and the order of the schedule. Traffic: counted as comm
- * counts it (messages and bytes that a rank sends). Time: the simulator, with the machine's rates.
- * docs/plan.md has the formulas. What depends on the router's choices is given for even routing and for the
- * worst one. */
+ * Memory and traffic: a rehearsal of a rank's step (parallel/rehearse.h), counted as a run counts them. Time:
+ * the simulator, with the machine's rates. docs/plan.md has the details. What depends on the router's choices
+ * is given for even routing and for the worst one, or for the choices that a run made. */
 #ifndef HB_PARALLEL_PLAN_H
 #define HB_PARALLEL_PLAN_H
 
 #include "model/model.h"
 #include "parallel/dry_run.h"
 #include "parallel/machine.h"
+#include "parallel/footprint.h"
 #include "parallel/mesh.h"
+#include "parallel/routing.h"
 #include "parallel/simulate.h"
 
 struct hb_plan_request {
@@ -24,21 +24,10 @@ struct hb_plan_request {
     /* whose figures are wanted: 0 .. D - 1; -1: the last one, which has the largest shares */
     int64_t data_rank;
     const char *schedule;
+    const struct hb_routed *routing; /* of the step's microbatches; NULL: not known */
     double target; /* utilisation of the pipeline that the least number of microbatches is wanted for */
     struct hb_machine machine;
 };
-
-enum hb_plan_bytes {
-    HB_PLAN_PARAMETERS,
-    HB_PLAN_GRADIENTS,
-    HB_PLAN_OPTIMIZER,
-    HB_PLAN_GATHERED,    /* level 3: weights of the block at work and of the next one, at most */
-    HB_PLAN_ACTIVATIONS, /* peak over the schedule */
-    HB_PLAN_FOLD,        /* pending gradients */
-    HB_PLAN_EXCHANGE,    /* staging of what is sent and received */
-    HB_PLAN_BYTES
-};
-const char *hb_plan_bytes_name(enum hb_plan_bytes which);
 
 enum hb_plan_traffic {
     HB_PLAN_MESSAGES, /* between stages */
@@ -66,7 +55,7 @@ struct hb_plan_rank {
     int64_t trained;                         /* parameters that the rank has or shares */
     int64_t in_flight;                       /* microbatches of any stage */
     int64_t pending;                         /* buffers of the fold beside the root, a parameter */
-    double bytes[HB_PLAN_BYTES], worst_bytes[HB_PLAN_BYTES];
+    double bytes[HB_FOOTPRINTS], worst_bytes[HB_FOOTPRINTS];
     double total, worst_total;
     double messages[HB_PLAN_TRAFFIC], sent[HB_PLAN_TRAFFIC], worst_sent[HB_PLAN_TRAFFIC]; /* a step */
     double flops;
@@ -103,17 +92,17 @@ void hb_plan_release(struct hb_plan *plan);
 /* The share of rank pp_i in the model: blocks (allocated by the caller, [L + 2]) and experts of data rank
  * `d`. */
 struct hb_model_part hb_plan_part(const struct hb_plan *plan, int64_t pp_i, int64_t d, bool *blocks);
-HB_MUST_USE hb_status hb_plan_memory(struct hb_plan *plan, int64_t pp_i);
-HB_MUST_USE hb_status hb_plan_traffic(struct hb_plan *plan, int64_t pp_i);
+/* Bytes and traffic of pipeline rank pp_i. */
+HB_MUST_USE hb_status hb_plan_use(struct hb_plan *plan, int64_t pp_i);
 HB_MUST_USE hb_status hb_plan_times(struct hb_plan *plan);
 
 /* Elements that a group of ranks shares: the dense parameters of a block, or its experts. */
 struct hb_plan_unit {
     int64_t block;
     int64_t elements, shard; /* all, and those of one rank */
+    double weight, gradient; /* bytes an element */
     int64_t ranks;           /* of the group */
     bool experts;
-    int64_t flags;           /* of presence: experts, rows of an embedding */
 };
 /* Units of pipeline rank pp_i, trained parameters only; the caller free()s. */
 HB_MUST_USE hb_status hb_plan_units(const struct hb_plan *plan, int64_t pp_i, struct hb_plan_unit **units,

@@ -1,7 +1,11 @@
 /* Seconds of a step: FLOPs, bytes and messages over the machine's rates, put together by the simulator. */
 #include <stdlib.h>
 
+#include "parallel/hollow.h"
 #include "parallel/plan.h"
+
+/* Types are those of a backend that holds fp32. */
+static const struct hb_context hollow = {.backend = &hb_hollow_backend};
 
 /* The slower of what stays inside nodes and what leaves them, for `bytes` that a rank sends evenly to the
  * others of a group of `count` ranks, `stride` apart in the world. */
@@ -30,14 +34,25 @@ static bool is_expert_block(const struct hb_model_config *c, int64_t b)
     return b >= 1 && b <= c->num_hidden_layers && hb_model_config_is_moe(c, b - 1);
 }
 
+/* Of one exchange of a row, there or back, on the mean of the four: rows, outputs, and the gradients of
+ * both. */
+static double row_bytes(const struct hb_plan *plan)
+{
+    const struct hb_precision *p = &plan->request.model->precision;
+    size_t bytes = hb_dtype_size(hb_class_dtype(&hollow, p, HB_CLASS_DISPATCHED)) +
+                   hb_dtype_size(hb_class_dtype(&hollow, p, HB_CLASS_COMBINED)) +
+                   hb_dtype_size(hb_class_grad_dtype(&hollow, p, HB_CLASS_DISPATCHED)) +
+                   hb_dtype_size(hb_class_grad_dtype(&hollow, p, HB_CLASS_COMBINED));
+    return (double)bytes / 4 * (double)plan->request.model->hidden_size;
+}
+
 static struct stage_time stage_time(const struct hb_plan *plan, int stage, const struct hb_plan_unit *units,
                                     int64_t count)
 {
     const struct hb_plan_request *r = &plan->request;
     struct stage_time t = {0};
     double rows = (double)(r->sequences * r->length * r->model->num_experts_per_tok);
-    double leaving = 4 * rows * (double)r->model->hidden_size * (double)(r->shape.ep - 1) /
-                     (double)r->shape.ep;
+    double leaving = row_bytes(plan) * rows * (double)(r->shape.ep - 1) / (double)r->shape.ep;
     for (int64_t b = plan->stage_begin[stage]; b < plan->stage_begin[stage + 1]; b++)
         if (is_expert_block(r->model, b))
             t.exchange += 2 * transfer(&r->machine, r->shape.ep, 1, (double)(r->shape.ep - 1), leaving);
@@ -46,10 +61,11 @@ static struct stage_time stage_time(const struct hb_plan *plan, int stage, const
         if (unit->block < plan->stage_begin[stage] || unit->block >= plan->stage_begin[stage + 1])
             continue;
         int64_t stride = unit->experts ? r->shape.ep : 1;
-        double messages = (double)(unit->ranks - 1), bytes = 4 * (double)unit->shard * messages;
-        double once = transfer(&r->machine, unit->ranks, stride, messages, bytes);
-        t.gather += r->level == 3 ? once : 0;
-        t.reduce += r->level >= 2 ? once : 0;
+        double others = (double)(unit->ranks - 1), elements = (double)unit->shard * others;
+        if (r->level == 3)
+            t.gather += transfer(&r->machine, unit->ranks, stride, others, unit->weight * elements);
+        if (r->level >= 2)
+            t.reduce += transfer(&r->machine, unit->ranks, stride, others, unit->gradient * elements);
     }
     return t;
 }
@@ -84,6 +100,14 @@ static hb_status cost_stages(struct hb_plan *plan)
     return HB_OK;
 }
 
+/* Bytes an element of an update: the gradient twice (finite and norm; update), two moments read and written,
+ * the weight read and written, or its master, and then the weight written. */
+static double update_bytes(const struct hb_plan *plan, const struct hb_plan_unit *unit)
+{
+    bool master = unit->weight < 4 && !plan->request.model->precision.no_masters;
+    return 2 * unit->gradient + 16 + (master ? 8 + unit->weight : 2 * unit->weight);
+}
+
 /* Behind the pipeline: reduction at levels 0 and 1, update, weights to all at levels 0 to 2. */
 static hb_status cost_end(struct hb_plan *plan, int64_t pp_i)
 {
@@ -94,20 +118,21 @@ static hb_status cost_end(struct hb_plan *plan, int64_t pp_i)
     HB_TRY(hb_plan_units(plan, pp_i, &units, &count));
     double nodes = 0, whole = 0;
     for (int64_t u = 0; u < count; u++)
-        whole += units[u].ranks > 1 ? 4 * (double)(units[u].elements - units[u].shard) : 0;
+        whole += units[u].ranks > 1 ? units[u].gradient * (double)(units[u].elements - units[u].shard) : 0;
     if (whole > 0 && r->level < 2)
         nodes = rank->sent[HB_PLAN_REDUCE] / whole;
     for (int64_t u = 0; u < count; u++) {
         const struct hb_plan_unit *unit = &units[u];
         int64_t stride = unit->experts ? r->shape.ep : 1;
-        double others = (double)(unit->ranks - 1), bytes = 4 * (double)unit->shard * others;
-        double once = transfer(&r->machine, unit->ranks, stride, others, bytes);
-        rank->seconds[HB_PLAN_REDUCING] += nodes * once;
-        rank->seconds[HB_PLAN_GATHERING] += r->level < 3 ? once : 0;
-        /* 4 bytes of gradient twice (finite and norm; update), weight and two moments read and written; at
-         * level 0 every rank updates everything. */
+        double others = (double)(unit->ranks - 1), elements = (double)unit->shard * others;
+        rank->seconds[HB_PLAN_REDUCING] +=
+            nodes * transfer(&r->machine, unit->ranks, stride, others, unit->gradient * elements);
+        if (r->level < 3)
+            rank->seconds[HB_PLAN_GATHERING] +=
+                transfer(&r->machine, unit->ranks, stride, others, unit->weight * elements);
+        /* At level 0 every rank updates everything. */
         double updated = r->level == 0 || unit->ranks == 1 ? (double)unit->elements : (double)unit->shard;
-        rank->seconds[HB_PLAN_UPDATING] += 32 * updated / r->machine.memory_bandwidth;
+        rank->seconds[HB_PLAN_UPDATING] += update_bytes(plan, unit) * updated / r->machine.memory_bandwidth;
     }
     free(units);
     return HB_OK;
@@ -124,7 +149,8 @@ static double end_of(const struct hb_plan *plan, const struct hb_plan_rank *rank
 static struct hb_costs costs_of(const struct hb_plan *plan)
 {
     const struct hb_plan_request *r = &plan->request;
-    double bytes = 4 * (double)(r->sequences * r->length * r->model->hidden_size);
+    double bytes = (double)hb_dtype_size(hb_class_dtype(&hollow, &r->model->precision, HB_CLASS_BLOCK)) *
+                   (double)(r->sequences * r->length * r->model->hidden_size);
     return (struct hb_costs){.stage = plan->cost,
         .message = transfer(&r->machine, 2, plan->data_ranks, 1, bytes)};
 }

@@ -6,8 +6,10 @@
 #include "parallel/hollow.h"
 
 struct rehearsal {
-    struct hb_exchange exchange; /* first: the executor has a pointer to it */
     const struct hb_ranks_options *options;
+    int64_t experts, slots; /* E, K */
+    enum hb_rehearsed_routing routing;
+    const struct hb_routed *given;
     struct hb_context context;
     struct hb_comm *world;
     struct hb_ranks ranks;
@@ -16,7 +18,7 @@ struct rehearsal {
     struct hb_batch *batches; /* [M] */
 };
 
-/* --- rows that nobody sends --- */
+/* --- the router's choices --- */
 
 static int64_t round_of(const struct rehearsal *r, int64_t microbatch)
 {
@@ -28,44 +30,57 @@ static int64_t round_of(const struct rehearsal *r, int64_t microbatch)
     return round; /* only the last one may be without a microbatch */
 }
 
-/* Each source has rows for each expert here, so that every gradient of an expert is made. */
-static hb_status meet(struct hb_exchange *exchange, struct hb_tensor offsets, int64_t microbatch,
-                      struct hb_arrivals **arrivals)
+/* `rows` dealt evenly to `experts`: those of the first `count` together. */
+static int64_t dealt(int64_t rows, int64_t experts, int64_t count)
 {
-    const struct rehearsal *r = (const struct rehearsal *)exchange;
-    const struct hb_mesh *mesh = &r->ranks.mesh;
-    int64_t ep = mesh->shape.ep, E = offsets.shape[0] - 1, M = r->options->microbatches,
-            round = round_of(r, microbatch);
-    struct hb_range own = hb_share(E, ep, mesh->ep_i);
-    int64_t here = own.end - own.begin, tokens = r->options->sequences * r->options->length;
-    int64_t each = (tokens + here - 1) / here;
-    size_t head = sizeof **arrivals + (size_t)ep * sizeof(struct hb_arrival);
-    struct hb_arrivals *a = calloc(1, head + (size_t)ep * sizeof(size_t) +
-                                          (size_t)(ep * (here + 1)) * sizeof(int32_t));
-    if (!a)
-        return HB_FAIL(HB_EMEMORY, "out of memory for an exchange of rows");
-    a->sources = ep;
-    a->sent = (size_t *)((char *)a + head);
-    a->offsets = (int32_t *)(a->sent + ep);
-    for (int64_t s = 0; s < ep; s++) {
-        int64_t m = hb_mesh_microbatch(mesh, M, r->options->zero >= 2, round, mesh->dp_i * ep + s);
-        for (int64_t e = 0; e < here; e++)
-            a->offsets[s * (here + 1) + e + 1] = (int32_t)(m < 0 ? 0 : (e + 1) * each);
-        a->source[s] = (struct hb_arrival){a->rows, m < 0 ? 0 : here * each, m};
-        a->rows += a->source[s].rows;
-    }
-    *arrivals = a;
-    return HB_OK;
+    return rows * count / experts;
 }
 
-static hb_status move(struct hb_exchange *exchange, const struct hb_arrivals *arrivals, struct hb_tensor from,
-                      struct hb_tensor to)
+/* Rows of microbatch m for experts [begin, end), evenly or as given. */
+static int64_t rows_of(const struct rehearsal *r, int64_t m, int64_t layer, int64_t begin, int64_t end)
 {
-    (void)exchange;
-    (void)arrivals;
-    (void)from;
-    (void)to;
-    return HB_OK;
+    int64_t rows = r->options->sequences * r->options->length * r->slots;
+    if (m < 0)
+        return 0;
+    if (r->routing == HB_ROUTED_AS_GIVEN)
+        return hb_routing_rows(r->given, m, layer, begin, end);
+    return dealt(rows, r->experts, end) - dealt(rows, r->experts, begin);
+}
+
+/* The worst for this rank. A token has one row for an expert, so at most as many rows as there are experts
+ * here; what does not come here goes to the rank behind. */
+static void tell_worst(const struct rehearsal *r, struct hb_range own, int64_t *received, size_t *sent)
+{
+    int64_t ep = r->ranks.mesh.shape.ep, self = r->ranks.mesh.ep_i, here = own.end - own.begin;
+    int64_t tokens = r->options->sequences * r->options->length;
+    int64_t most = tokens * (here < r->slots ? here : r->slots);
+    bool works = received[self * (here + 1)] >= 0;
+    for (int64_t s = 0; s < ep; s++) {
+        bool comes = received[s * (here + 1)] >= 0 && (s != self || r->routing == HB_ROUTED_HERE);
+        for (int64_t e = 0; e < here; e++)
+            received[s * (here + 1) + 1 + e] = comes ? dealt(most, here, e + 1) - dealt(most, here, e) : 0;
+        sent[s] = s == self && comes ? (size_t)most : 0;
+    }
+    sent[(self + 1) % ep] += works ? (size_t)(tokens * r->slots) - sent[self] : 0;
+}
+
+static void foretell(void *teller, int64_t layer, int64_t microbatch, int64_t *received, size_t *sent)
+{
+    const struct rehearsal *r = teller;
+    const struct hb_mesh *mesh = &r->ranks.mesh;
+    int64_t ep = mesh->shape.ep, M = r->options->microbatches, round = round_of(r, microbatch);
+    struct hb_range own = hb_share(r->experts, ep, mesh->ep_i);
+    int64_t here = own.end - own.begin;
+    for (int64_t s = 0; s < ep; s++) {
+        int64_t m = hb_mesh_microbatch(mesh, M, r->options->zero >= 2, round, mesh->dp_i * ep + s);
+        struct hb_range share = hb_share(r->experts, ep, s);
+        received[s * (here + 1)] = m;
+        for (int64_t e = 0; e < here; e++)
+            received[s * (here + 1) + 1 + e] = rows_of(r, m, layer, own.begin + e, own.begin + e + 1);
+        sent[s] = (size_t)rows_of(r, microbatch, layer, share.begin, share.end);
+    }
+    if (r->routing == HB_ROUTED_HERE || r->routing == HB_ROUTED_ACROSS)
+        tell_worst(r, own, received, sent);
 }
 
 /* --- the step --- */
@@ -102,15 +117,19 @@ static hb_status run(struct rehearsal *r, const struct hb_model_config *config, 
     r->model->recompute = o->recompute;
     HB_TRY(hb_ranks_attach(ranks, r->model));
     HB_TRY(hb_model_allocate(r->model, o->length, true));
+    out->footprint[HB_FOOTPRINT_PARAMETERS] = hb_hollow_bytes(&r->context, HB_MEMORY_PARAMETERS);
+    out->footprint[HB_FOOTPRINT_GRADIENTS] = hb_hollow_bytes(&r->context, HB_MEMORY_GRADIENTS);
+    out->footprint[HB_FOOTPRINT_OPTIMIZER] = hb_hollow_bytes(&r->context, HB_MEMORY_OPTIMIZER);
     HB_TRY(hb_ranks_start(ranks, o->sequences * o->length));
-    if (ranks->executor.exchange)
-        ranks->executor.exchange = &r->exchange;
+    ranks->exchange.foretell = foretell;
+    ranks->exchange.teller = r;
     HB_TRY(fill_batches(r));
     HB_TRY(hb_executor_step(&ranks->executor, r->batches, o->microbatches, (struct hb_factors){1, 1, 1}));
     HB_TRY(hb_ranks_spread(ranks));
-    out->gathered = ranks->sharding.pool.in_use_peak;
     const struct hb_mesh *mesh = &ranks->mesh;
+    hb_executor_footprint(&ranks->executor, out->footprint);
     add(mesh->pipe, HB_COMM_MESSAGE, out, HB_REHEARSED_STAGES);
+    add(mesh->experts, HB_COMM_EXCHANGE, out, HB_REHEARSED_EXPERTS);
     add(mesh->data, HB_COMM_EXCHANGE, out, HB_REHEARSED_REDUCE);
     add(mesh->replicas, HB_COMM_EXCHANGE, out, HB_REHEARSED_REDUCE);
     add(mesh->data, HB_COMM_GATHER, out, HB_REHEARSED_GATHER);
@@ -119,13 +138,18 @@ static hb_status run(struct rehearsal *r, const struct hb_model_config *config, 
 }
 
 hb_status hb_rehearse(const struct hb_model_config *config, const struct hb_ranks_options *options, int rank,
+                      enum hb_rehearsed_routing routing, const struct hb_routed *given,
                       struct hb_rehearsal *out)
 {
     struct hb_ranks_options mirrored = *options;
-    struct rehearsal r = {.exchange = {meet, move, move}, .options = &mirrored};
+    struct rehearsal r = {.options = &mirrored,
+                          .experts = config->num_experts,
+                          .slots = config->num_experts_per_tok,
+                          .routing = routing,
+                          .given = given};
     int64_t N = options->shape.dp * options->shape.ep * options->shape.pp;
     mirrored.mirrored = true;
-    *out = (struct hb_rehearsal){.gathered = 0};
+    *out = (struct hb_rehearsal){0};
     HB_TRY(hb_context_open(&hb_hollow_backend, HB_CANONICAL, 1, &r.context));
     hb_status status = hb_comm_mirror(rank, (int)N, "world", false, &r.world);
     if (status == HB_OK)

@@ -116,6 +116,10 @@ int64_t hb_schedule_in_flight(const struct hb_schedule *schedule, int rank);
 /* The same of one stage. */
 int64_t hb_schedule_stage_in_flight(const struct hb_schedule *schedule, int stage);
 
+/* Messages of a rank that may be on their way at once, at most: those that are sent, and of which nothing
+ * that the rank has received since proves that they have arrived. The schedule must have its messages. */
+HB_MUST_USE hb_status hb_schedule_ahead(const struct hb_schedule *schedule, int rank, int64_t *most);
+
 /* The microbatches of `stage` in the order in which their weight gradients are made (W or
  * B): [microbatches]. */
 void hb_schedule_weight_order(const struct hb_schedule *schedule, int stage, int64_t *order);

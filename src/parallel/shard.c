@@ -55,7 +55,7 @@ hb_status hb_sharding_init(struct hb_sharding *sharding, struct hb_model *model,
                            int level)
 {
     *sharding = (struct hb_sharding){.model = model, .mesh = mesh, .level = level};
-    hb_pool_init(&sharding->pool, model->context, HB_MEMORY_PARAMETERS);
+    hb_pool_init(&sharding->pool, model->context, HB_MEMORY_GATHERED);
     HB_TRY(list_units(sharding));
     for (int64_t u = 0; u < sharding->unit_count; u++)
         divide(sharding, &sharding->units[u]);

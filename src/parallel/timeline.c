@@ -136,6 +136,33 @@ void hb_timeline_span(struct hb_timeline *t, enum hb_span_kind kind, const char 
     write_span(t, kind, name, begin, end, messages, bytes, waited);
 }
 
+void hb_timeline_routing(struct hb_timeline *t, int64_t microbatch, int64_t layer, const int64_t *counts,
+                         int64_t experts)
+{
+    if (!t)
+        return;
+    json_t *list = json_array();
+    for (int64_t e = 0; e < experts; e++)
+        json_array_append_new(list, json_integer((json_int_t)counts[e]));
+    put(t, json_pack("{s:s, s:s, s:s, s:s, s:f, s:i, s:i, s:{s:I, s:I, s:I, s:o}}", "name", "routing", "cat",
+                     "routing", "ph", "i", "s", "t", "ts", 1e6 * (hb_clock_now() - t->origin), "pid", t->rank,
+                     "tid", 0, "args", "step", (json_int_t)t->step, "microbatch", (json_int_t)microbatch,
+                     "layer", (json_int_t)layer, "counts", list));
+}
+
+void hb_timeline_memory(struct hb_timeline *t, const int64_t bytes[HB_FOOTPRINTS])
+{
+    if (!t)
+        return;
+    json_t *values = json_object();
+    for (int i = 0; i < HB_FOOTPRINTS; i++)
+        json_object_set_new(values, hb_footprint_name((enum hb_footprint)i),
+                            json_integer((json_int_t)bytes[i]));
+    put(t, json_pack("{s:s, s:s, s:s, s:f, s:i, s:I, s:o}", "name", "memory", "cat", "memory", "ph", "C",
+                     "ts", 1e6 * (hb_clock_now() - t->origin), "pid", t->rank, "step", (json_int_t)t->step,
+                     "args", values));
+}
+
 void hb_timeline_begin(struct hb_timeline *t)
 {
     if (!t)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "parallel/footprint.h"
 
 enum hb_span_kind {
     HB_SPAN_COMPUTE, /* forward, backward, update, digest: the rank works */
@@ -47,6 +48,14 @@ void hb_timeline_step(struct hb_timeline *timeline, int64_t step);
  * 0: none. */
 void hb_timeline_span(struct hb_timeline *timeline, enum hb_span_kind kind, const char *name, double begin,
                       double end, int64_t messages, int64_t bytes, double waited);
+
+/* How many tokens of a microbatch chose each expert of a layer, counted among the layers with experts:
+ * counts [experts]. An event without duration; parallel/routing.h reads it. */
+void hb_timeline_routing(struct hb_timeline *timeline, int64_t microbatch, int64_t layer,
+                         const int64_t *counts, int64_t experts);
+
+/* The most bytes of the step, by category: a counter. */
+void hb_timeline_memory(struct hb_timeline *timeline, const int64_t bytes[HB_FOOTPRINTS]);
 
 /* A span that others lie in: what between begin and end is given by the call above, or by another begin and
  * end, is not counted for it in the totals. At most HB_SPANS_DEEP. */

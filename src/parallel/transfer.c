@@ -12,8 +12,25 @@
 struct hb_outgoing {
     struct hb_comm_request request;
     void *memory;
+    size_t bytes;
     struct hb_outgoing *next;
 };
+
+/* Memory of a message that is made or received. */
+static hb_status take(struct hb_executor *e, size_t bytes, void **memory)
+{
+    HB_TRY(hb_memory_alloc(HB_MEMORY_COMMUNICATION, bytes, memory));
+    e->message_bytes += (int64_t)bytes;
+    if (e->message_bytes > e->message_peak)
+        e->message_peak = e->message_bytes;
+    return HB_OK;
+}
+
+static void give(struct hb_executor *e, void *memory, size_t bytes)
+{
+    hb_memory_free(memory);
+    e->message_bytes -= memory ? (int64_t)bytes : 0;
+}
 
 static bool has_balance(const struct hb_lane *lane)
 {
@@ -74,7 +91,7 @@ static hb_status progress(struct hb_executor *e, bool all)
             continue;
         }
         *at = o->next;
-        hb_memory_free(o->memory);
+        give(e, o->memory, o->bytes);
         free(o);
     }
     return HB_OK;
@@ -90,7 +107,7 @@ void hb_transfers_drop(struct hb_executor *e)
     while (e->outgoing) {
         struct hb_outgoing *o = e->outgoing;
         e->outgoing = o->next;
-        hb_memory_free(o->memory);
+        give(e, o->memory, o->bytes);
         free(o);
     }
 }
@@ -102,17 +119,17 @@ static hb_status send(struct hb_executor *e, int stage, const struct message *me
     struct hb_outgoing *o = calloc(1, sizeof *o);
     if (!o)
         return HB_FAIL(HB_EMEMORY, "out of memory for a message");
-    hb_status status = hb_memory_alloc(HB_MEMORY_COMMUNICATION, bytes_of(message), &o->memory);
+    o->bytes = bytes_of(message);
+    hb_status status = take(e, o->bytes, &o->memory);
     char *at = o->memory;
     for (int i = 0; status == HB_OK && i < message->parts; i++) {
         status = hb_copy_out(e->context, at, message->part[i]);
         at += hb_tensor_bytes(&message->part[i]);
     }
     if (status == HB_OK)
-        status = hb_comm_send(e->mesh->pipe, e->stages->rank_of[stage], o->memory, bytes_of(message),
-                              &o->request);
+        status = hb_comm_send(e->mesh->pipe, e->stages->rank_of[stage], o->memory, o->bytes, &o->request);
     if (status != HB_OK) {
-        hb_memory_free(o->memory);
+        give(e, o->memory, o->bytes);
         free(o);
         return status;
     }
@@ -125,7 +142,7 @@ static hb_status receive(struct hb_executor *e, int stage, const struct message 
 {
     void *memory;
     struct hb_comm_request request;
-    HB_TRY(hb_memory_alloc(HB_MEMORY_COMMUNICATION, bytes_of(message), &memory));
+    HB_TRY(take(e, bytes_of(message), &memory));
     hb_status status =
         hb_comm_receive(e->mesh->pipe, e->stages->rank_of[stage], memory, bytes_of(message), &request);
     if (status == HB_OK)
@@ -135,7 +152,7 @@ static hb_status receive(struct hb_executor *e, int stage, const struct message 
         status = hb_copy_in(e->context, message->part[i], at);
         at += hb_tensor_bytes(&message->part[i]);
     }
-    hb_memory_free(memory);
+    give(e, memory, bytes_of(message));
     return status;
 }
 

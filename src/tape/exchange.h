@@ -27,9 +27,9 @@ struct hb_arrivals {
 
 struct hb_exchange {
     /* Tells the others how many rows come: `offsets` i32 [E+1] of this rank's own,
-     * sorted by expert. */
-    hb_status (*meet)(struct hb_exchange *exchange, struct hb_tensor offsets, int64_t microbatch,
-                      struct hb_arrivals **arrivals);
+     * sorted by expert; of which layer of experts and which microbatch. */
+    hb_status (*meet)(struct hb_exchange *exchange, struct hb_tensor offsets, int64_t layer,
+                      int64_t microbatch, struct hb_arrivals **arrivals);
     /* rows [own, C] to arrived [arrivals->rows, C], and the way back. */
     hb_status (*dispatch)(struct hb_exchange *exchange, const struct hb_arrivals *arrivals,
                           struct hb_tensor rows, struct hb_tensor arrived);

@@ -6,7 +6,7 @@
 void hb_gradients_init(struct hb_gradients *gradients, struct hb_context *context)
 {
     *gradients = (struct hb_gradients){.context = context};
-    hb_pool_init(&gradients->pool, context, HB_MEMORY_GRADIENTS);
+    hb_pool_init(&gradients->pool, context, HB_MEMORY_FOLD);
 }
 
 void hb_gradients_release(struct hb_gradients *gradients)
@@ -31,6 +31,7 @@ void hb_gradients_begin(struct hb_gradients *gradients, int64_t microbatches, st
     for (int64_t p = 0; p < count; p++)
         for (int u = 0; u < params[p]->use_count; u++)
             hb_gradients_drop(gradients, params[p], u, 0, INT64_MAX); /* leftovers of a step that failed */
+    gradients->pool.in_use_peak = gradients->pool.in_use;
 }
 
 /* The root may be a shard; a leaf is whole. */

@@ -28,7 +28,7 @@ struct hb_leaf {
 void hb_gradients_init(struct hb_gradients *gradients, struct hb_context *context);
 void hb_gradients_release(struct hb_gradients *gradients);
 
-/* Starts a step of M microbatches: no parameter has a leaf. */
+/* Starts a step of M microbatches: no parameter has a leaf; the pool's peak begins anew. */
 void hb_gradients_begin(struct hb_gradients *gradients, int64_t microbatches, struct hb_param *const *params,
                         int64_t count);
 

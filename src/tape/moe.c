@@ -211,7 +211,7 @@ static hb_status dispatch(struct hb_tape *tape, struct hb_tensor x, const struct
             tape->context,
             &(struct hb_dispatch_forward_args){.x = x, .pair_of = t[PAIR_OF], .rows = t[ROWS]});
     }
-    HB_TRY(exchange->meet(exchange, t[OFFSETS], tape->microbatch, &work->arrivals));
+    HB_TRY(exchange->meet(exchange, t[OFFSETS], moe->layer, tape->microbatch, &work->arrivals));
     HB_TRY(take(tape, work, ARRIVED, HB_I32, work->arrivals->sources * (here + 1), 0));
     HB_TRY(hb_copy_in(tape->context, t[ARRIVED], work->arrivals->offsets));
     HB_TRY(take(tape, work, ROWS, dtype, work->arrivals->rows, C));

@@ -98,7 +98,7 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
     fprintf(out, ", \"skipped\": %s, \"nonfinite\": %s", r->verdict.skipped ? "true" : "false",
             r->verdict.nonfinite ? "true" : "false");
     number(out, "tokens_per_second", line->tokens_per_second);
-    fprintf(out, ", \"activation_bytes\": %lld", (long long)r->activation_bytes);
+    fprintf(out, ", \"activation_bytes\": %lld", (long long)r->bytes[HB_FOOTPRINT_ACTIVATIONS]);
     if (line->evaluated)
         number(out, "held_out_loss", line->held_out_loss);
     if (r->digest[0])

@@ -12,7 +12,7 @@
 static hb_status allocate(struct hb_optimizer *o, enum hb_dtype dtype, int64_t n, struct hb_tensor *out)
 {
     *out = hb_tensor_1d(o->context, NULL, dtype, n);
-    return hb_alloc(o->context, HB_MEMORY_OPTIMIZER, hb_tensor_bytes(out), &out->data);
+    return hb_alloc(o->context, HB_MEMORY_WORKSPACE, hb_tensor_bytes(out), &out->data);
 }
 
 /* Of one rank: the logical tensors by name, as places in the model's order. */

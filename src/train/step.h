@@ -41,7 +41,7 @@ struct hb_step_report {
     double aux;  /* mean over microbatches of the balance loss (layers added); 0 if there is none */
     double z;    /* the same of the z-loss */
     int64_t tokens, labels;
-    int64_t activation_bytes; /* the most that the step's activations took at a time */
+    int64_t bytes[HB_FOOTPRINTS]; /* of this rank, each category at its peak in the step */
     struct hb_verdict verdict;
     char digest[HB_DIGEST_TEXT + 1]; /* "" if not asked for */
 };

@@ -509,8 +509,8 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     t->attempted++;
     t->tokens += report.tokens;
     t->loss = report.loss;
-    if (report.activation_bytes > t->activation_bytes)
-        t->activation_bytes = report.activation_bytes;
+    if (report.bytes[HB_FOOTPRINT_ACTIVATIONS] > t->activation_bytes)
+        t->activation_bytes = report.bytes[HB_FOOTPRINT_ACTIVATIONS];
     if (report.digest[0])
         memcpy(t->digest, report.digest, sizeof t->digest);
     bool last = t->attempted == c->steps;

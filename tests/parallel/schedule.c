@@ -244,6 +244,28 @@ static void test_counting(void **state)
     hb_schedule_release(&s);
 }
 
+/* Two ranks. gpipe: all forwards leave before anything comes back. 1f1b: the gradient of a microbatch proves
+ * that its output has arrived, so one more may be on its way; and the next output proves it of a gradient. */
+static void test_ahead(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t microbatches, most[2];
+    } cases[] = {{"gpipe", 4, {4, 4}}, {"1f1b", 6, {2, 2}}, {"1f1b", 1, {1, 1}}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct hb_schedule s;
+        int64_t most;
+        OK(hb_schedule_open(cases[i].name, 2, cases[i].microbatches, &s));
+        OK(hb_schedule_add_messages(&s));
+        for (int r = 0; r < 2; r++) {
+            OK(hb_schedule_ahead(&s, r, &most));
+            assert_int_equal(most, cases[i].most[r]);
+        }
+        hb_schedule_release(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,7 +274,7 @@ int main(void)
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_bad_messages),
         cmocka_unit_test(test_bad_gathers), cmocka_unit_test(test_all_sizes),
         cmocka_unit_test(test_messages),    cmocka_unit_test(test_gathers),
-        cmocka_unit_test(test_counting),
+        cmocka_unit_test(test_counting),    cmocka_unit_test(test_ahead),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
