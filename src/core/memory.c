@@ -35,10 +35,16 @@ void hb_memory_count(enum hb_memory_category category, int64_t bytes)
         ;
 }
 
-hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void **out)
+hb_status hb_memory_planned_fault(enum hb_memory_category category, size_t bytes)
 {
     if (atomic_load(&countdown) > 0 && atomic_fetch_sub(&countdown, 1) == 1)
         return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s (planned fault)", bytes, names[category]);
+    return HB_OK;
+}
+
+hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void **out)
+{
+    HB_TRY(hb_memory_planned_fault(category, bytes));
     size_t alignment = bytes >= 2 * huge ? huge : LINE;
     char *start = NULL;
     if (bytes > SIZE_MAX - alignment - LINE ||

@@ -36,7 +36,9 @@ int64_t hb_memory_now(enum hb_memory_category category);
 int64_t hb_memory_peak(enum hb_memory_category category);
 const char *hb_memory_category_name(enum hb_memory_category category);
 
-/* Tests only: the n-th allocation from now on (1 = the next) fails; 0 = off. */
+/* Tests only: the n-th allocation from now on (1 = the next) fails; 0 = off. Who owns memory
+ * that lives elsewhere asks before each allocation whether it is that one. */
 void hb_memory_fail_at(int64_t n);
+HB_MUST_USE hb_status hb_memory_planned_fault(enum hb_memory_category category, size_t bytes);
 
 #endif

@@ -148,6 +148,7 @@ hb_status hb_arena_alloc(struct hb_arena *arena, enum hb_memory_category categor
     if (bytes > arena->size)
         return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s; use a smaller model or microbatch",
                        bytes, hb_memory_category_name(category));
+    HB_TRY(hb_memory_planned_fault(category, bytes));
     size_t size = round_up(bytes, GUARD) + 2 * GUARD;
     HB_TRY(reserve_record(arena));
     int64_t i = find_rested(arena, size);

@@ -195,6 +195,14 @@ int32_t *th_integers(uint64_t seed, int64_t n, int32_t below)
     return x;
 }
 
+void *th_host(struct hb_context *context, struct hb_tensor t)
+{
+    void *bytes = malloc(hb_tensor_bytes(&t) + 1);
+    assert_non_null(bytes);
+    TH_OK(hb_copy_out(context, bytes, t));
+    return bytes;
+}
+
 void th_keep(struct th_outputs *out, struct hb_context *context, const char *name, struct hb_tensor t)
 {
     assert_true(out->count < 16);
@@ -202,9 +210,7 @@ void th_keep(struct th_outputs *out, struct hb_context *context, const char *nam
     snprintf(o->name, sizeof o->name, "%s", name);
     o->dtype = t.dtype;
     o->n = hb_tensor_count(&t);
-    o->data = malloc(hb_tensor_bytes(&t) + 1);
-    assert_non_null(o->data);
-    TH_OK(hb_copy_out(context, o->data, t));
+    o->data = th_host(context, t);
 }
 
 void th_outputs_release(struct th_outputs *out)

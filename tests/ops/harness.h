@@ -44,8 +44,9 @@ enum hb_dtype th_real(const struct hb_context *context);
  * test that calls it is run by th_same_bits_everywhere with several mixtures of fp32,
  * bf16 and fp16 besides all fp32. Tensors that share memory share a number. */
 enum hb_dtype th_storage(const struct hb_context *context, int i);
-/* Widened copy on the host, malloc'd. */
+/* Copy on the host, malloc'd: widened, or the bytes as they are stored. */
 double *th_doubles(struct hb_context *context, struct hb_tensor t);
+void *th_host(struct hb_context *context, struct hb_tensor t);
 
 /* Numbers. Every kind is a pure function of seed and index. */
 enum th_kind { TH_NORMAL, TH_SAME_SIGN, TH_ZEROS, TH_ONE_HOT, TH_LARGE, TH_DENORMAL, TH_TINY, TH_KIND_COUNT };

@@ -206,6 +206,16 @@ static char *everything(struct bench *b, size_t *size)
     return all;
 }
 
+/* Tokens that each of three experts of a layer has seen. */
+static struct hb_tensor make_counts(struct bench *b, const int64_t *values)
+{
+    void *memory;
+    OK(hb_alloc(&b->tiny.context, HB_MEMORY_ACTIVATIONS, 3 * sizeof *values, &memory));
+    struct hb_tensor counts = hb_tensor_2d(&b->tiny.context, memory, HB_I64, 1, 3);
+    OK(hb_copy_in(&b->tiny.context, counts, values));
+    return counts;
+}
+
 static void test_skip(void **state)
 {
     (void)state;
@@ -213,7 +223,7 @@ static void test_skip(void **state)
     struct bench b;
     int64_t values[] = {9, 0, 0};
     open_bench(&b, 3, &usual, true);
-    struct hb_tensor counts = hb_tensor_2d(&b.tiny.context, values, HB_I64, 1, 3); /* ref: host memory */
+    struct hb_tensor counts = make_counts(&b, values);
     fill_roots(&b, 1, 1);
     step(&b, 1);
     for (int64_t p = 0; p < b.tiny.model->param_count; p++) {
@@ -242,6 +252,7 @@ static void test_skip(void **state)
     assert_false(verdict.skipped);
     assert_true(verdict.learning_rate == hb_rate_at(&usual.schedule, 2));
     assert_int_equal(b.optimizer.applied, 2);
+    hb_free(&b.tiny.context, counts.data);
     close_bench(&b);
 }
 
@@ -294,8 +305,9 @@ static void test_selection_bias(void **state)
     for (int s = 0; s < 3; s++) {
         struct hb_verdict verdict;
         fill_roots(&b, s, 1);
-        OK(hb_optimizer_step(&b.optimizer, 1, hb_tensor_2d(&b.tiny.context, counts[s], HB_I64, 1, 3), true,
-                             &verdict));
+        struct hb_tensor seen = make_counts(&b, counts[s]);
+        OK(hb_optimizer_step(&b.optimizer, 1, seen, true, &verdict));
+        hb_free(&b.tiny.context, seen.data);
         float *bias = tiny_values(layer->moe.selection_bias);
         assert_memory_equal(bias, expected_bias[s], sizeof expected_bias[s]);
         free(bias);
