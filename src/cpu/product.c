@@ -27,7 +27,7 @@ enum {
 /* Below so many multiplications starting threads costs more than it gains. */
 static const double ALONE = 256 * 1024;
 /* Longer outputs, written once, go past the caches. */
-static const size_t STREAM_BYTES = 16 << 20;
+static const size_t STREAM_BYTES = 4 << 20;
 
 /* A thread's workspace, in floats. */
 enum {

@@ -16,7 +16,7 @@ enum {
     WIDE = 512,
     MIDDLE = 256,
     NARROW = 128,
-    FEW_ROWS = 140,     /* at most MIDDLE */
+    FEW_ROWS = 300,     /* at most MIDDLE */
     VERY_FEW_ROWS = 42, /* at most NARROW */
     TOTAL_ROWS = 504,   /* rows of a total that is held apart from out */
     OVERHEAD = 8,       /* of a row, column or step of k, in multiplications */
