@@ -12,6 +12,7 @@
 #include "ops/trace.h"
 #include "train/checkpoint_folders.h"
 #include "train/run_compare.h"
+#include "train/trace_blocks.h"
 #include "train/trace_compare.h"
 #include "train/value_compare.h"
 
@@ -35,6 +36,8 @@ struct diff {
     const char *a, *b; /* run folders, without a slash at the end */
     struct hb_run_comparison runs;
     struct hb_trace_difference trace;
+    bool by_blocks; /* instead, where a run has traces of several ranks: */
+    struct hb_trace_blocks blocks; /* step -1: no difference */
     int64_t before, after; /* checkpoints that both have, around the first step that differs; -1: none */
 };
 
@@ -285,6 +288,21 @@ static void print_trace(const struct hb_trace_difference *t)
         print_reading(t);
 }
 
+static void print_blocks(const struct hb_trace_blocks *t)
+{
+    printf("\n");
+    if (t->first_step < 0) {
+        printf("Both runs are traced, but no step in both.\n");
+        return;
+    }
+    printf("Traces of ranks: %" PRId64 " results of blocks from step %" PRId64 " on are equal%s\n", t->equal,
+           t->first_step, t->step < 0 ? "." : ";");
+    if (t->step >= 0)
+        printf("microbatch %" PRId64 " of step %" PRId64 ", %s, %s is the first that differs:\n"
+               "  A %s  B %s\n",
+               t->microbatch, t->step, t->block, t->pass, t->a, t->b);
+}
+
 /* --- what to do next --- */
 
 static void print_rerun(const char *run, int64_t before, const char *suffix, const char *options)
@@ -383,9 +401,35 @@ static hb_status print_checkpoints(const struct diff *d)
     return HB_OK;
 }
 
-static bool parted(const struct hb_trace_difference *t)
+/* On one rank, whose calls can be compared one by one. */
+static void print_one_rank(const struct diff *d)
 {
-    return t->verdict == HB_TRACE_DIFFERENT || t->verdict == HB_TRACE_OTHER_WORK;
+    char options[96];
+    snprintf(options, sizeof options, "--parallel dp=1 --trace %" PRId64 ":%" PRId64, d->blocks.step,
+             d->blocks.step);
+    print_advice(d, "the op and the tensor", d->blocks.step, "-traced", options);
+}
+
+static bool has_trace(const char *run)
+{
+    return hb_trace_is_of_one(run) || hb_trace_is_of_several(run);
+}
+
+static hb_status compare_traces(struct diff *d)
+{
+    bool several = hb_trace_is_of_several(d->a) || hb_trace_is_of_several(d->b);
+    d->blocks.step = -1;
+    if (!several || !has_trace(d->a) || !has_trace(d->b))
+        return hb_trace_compare(d->a, d->b, &d->trace);
+    d->by_blocks = true;
+    return hb_trace_blocks_compare(d->a, d->b, &d->blocks);
+}
+
+/* The step in which the traces part, -1: they do not. */
+static int64_t parting_of(const struct diff *d)
+{
+    bool calls = d->trace.verdict == HB_TRACE_DIFFERENT || d->trace.verdict == HB_TRACE_OTHER_WORK;
+    return calls ? d->trace.step : d->blocks.step;
 }
 
 static hb_status compare(struct diff *d, int *code)
@@ -394,20 +438,24 @@ static hb_status compare(struct diff *d, int *code)
     print_run("A", d->a, &d->runs.a);
     print_run("B", d->b, &d->runs.b);
     HB_TRY(print_config(d));
-    HB_TRY(hb_trace_compare(d->a, d->b, &d->trace));
-    print_steps(&d->runs, !parted(&d->trace));
-    if (d->trace.verdict != HB_TRACE_MISSING)
+    HB_TRY(compare_traces(d));
+    int64_t parting = parting_of(d);
+    print_steps(&d->runs, parting < 0);
+    if (d->by_blocks)
+        print_blocks(&d->blocks);
+    else if (d->trace.verdict != HB_TRACE_MISSING)
         print_trace(&d->trace);
-    bool differ = d->runs.parts >= 0 || parted(&d->trace);
-    int64_t step = d->runs.parts < 0 || (parted(&d->trace) && d->trace.step < d->runs.parts) ? d->trace.step
-                                                                                             : d->runs.parts;
+    bool differ = d->runs.parts >= 0 || parting >= 0;
+    int64_t step = d->runs.parts < 0 || (parting >= 0 && parting < d->runs.parts) ? parting : d->runs.parts;
     if (differ)
         HB_TRY(find_checkpoints(d, step));
     if (d->trace.verdict == HB_TRACE_DIFFERENT)
         HB_TRY(print_call_values(d));
-    else if (d->runs.parts >= 0 && !parted(&d->trace))
+    else if (d->blocks.step >= 0)
+        print_one_rank(d);
+    else if (d->runs.parts >= 0 && parting < 0)
         HB_TRY(print_checkpoints(d));
-    if (!differ && d->runs.common == 0 && d->trace.verdict != HB_TRACE_EQUAL)
+    if (!differ && d->runs.common == 0 && d->trace.verdict != HB_TRACE_EQUAL && !d->blocks.equal)
         return HB_FAIL(HB_EARGUMENT, "%s and %s have no step in common; there is nothing to compare", d->a,
                        d->b);
     *code = differ ? DIFFERENT : HB_CLI_DONE;

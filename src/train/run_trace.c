@@ -4,6 +4,7 @@
 
 #include "core/file.h"
 #include "train/metrics.h"
+#include "train/trace_blocks.h"
 
 /* The name of a parameter, of a stack with a star for the expert. */
 static void param_name(const struct hb_param *p, char *text, size_t size)
@@ -26,12 +27,34 @@ hb_status hb_run_trace_names(const struct hb_model *model)
     return HB_OK;
 }
 
-static hb_status open_file(struct hb_run_trace *t, const char *run_folder, int64_t keep_steps)
+hb_status hb_run_trace_trim(const char *run_folder, int64_t keep_steps)
 {
-    char *path = hb_path_join(run_folder, "trace.jsonl"), *values = hb_path_join(run_folder, "trace-values");
-    hb_status status = path && values ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a trace");
-    if (status == HB_OK && hb_file_exists(path))
-        status = hb_metrics_trim(path, keep_steps);
+    char **paths;
+    size_t count;
+    HB_TRY(hb_trace_files(run_folder, &paths, &count));
+    hb_status status = HB_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (status == HB_OK)
+            status = hb_metrics_trim(paths[i], keep_steps);
+        free(paths[i]);
+    }
+    free(paths);
+    return status;
+}
+
+static hb_status open_file(struct hb_run_trace *t, const char *run_folder, int rank)
+{
+    char file[64] = "trace.jsonl", folder[64] = "trace-values";
+    if (rank >= 0) {
+        snprintf(file, sizeof file, "trace/rank-%05d.jsonl", rank);
+        snprintf(folder, sizeof folder, "trace-values/rank-%05d", rank);
+    }
+    char *path = hb_path_join(run_folder, file), *values = hb_path_join(run_folder, folder);
+    char *traces = hb_path_join(run_folder, "trace");
+    hb_status status = path && values && traces ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a trace");
+    if (status == HB_OK && rank >= 0)
+        status = hb_folder_create(traces);
+    free(traces);
     if (status == HB_OK)
         status = hb_trace_open(&t->trace, path, values);
     free(path);
@@ -39,7 +62,7 @@ static hb_status open_file(struct hb_run_trace *t, const char *run_folder, int64
     return status;
 }
 
-hb_status hb_run_trace_create(const char *run_folder, int64_t keep_steps,
+hb_status hb_run_trace_create(const char *run_folder, int rank,
                               const struct hb_trace_request *request, struct hb_model *model,
                               struct hb_run_trace **out)
 {
@@ -48,7 +71,7 @@ hb_status hb_run_trace_create(const char *run_folder, int64_t keep_steps,
         return HB_FAIL(HB_EMEMORY, "out of memory for a trace");
     t->request = *request;
     t->context = model->context;
-    hb_status status = open_file(t, run_folder, keep_steps);
+    hb_status status = open_file(t, run_folder, rank);
     if (status == HB_OK) {
         t->trace.values_step = request->values_step;
         t->trace.values_call = request->values_call;

@@ -1,6 +1,7 @@
 /* The trace of a run (ops/trace.h): RUN/trace.jsonl for some of its steps, and
- * on request the tensors themselves in RUN/trace-values/. No bit of the run
- * depends on it. */
+ * on request the tensors themselves in RUN/trace-values/. Each of several ranks
+ * writes what it did into RUN/trace/rank-NNNNN.jsonl and RUN/trace-values/rank-NNNNN/.
+ * No bit of the run depends on it. */
 #ifndef HB_TRAIN_RUN_TRACE_H
 #define HB_TRAIN_RUN_TRACE_H
 
@@ -23,9 +24,11 @@ struct hb_run_trace {
 /* Gives the model's memory its names in the trace of its context. */
 HB_MUST_USE hb_status hb_run_trace_names(const struct hb_model *model);
 
-/* Opens RUN/trace.jsonl for appending; lines after step `keep_steps` are removed
- * first. The model's memory gets its names. */
-HB_MUST_USE hb_status hb_run_trace_create(const char *run_folder, int64_t keep_steps,
+/* Removes lines after step `keep_steps` from all traces of the run, before any is opened. */
+HB_MUST_USE hb_status hb_run_trace_trim(const char *run_folder, int64_t keep_steps);
+
+/* Opens the trace for appending. `rank` -1: the run has only one. The model's memory gets its names. */
+HB_MUST_USE hb_status hb_run_trace_create(const char *run_folder, int rank,
                                           const struct hb_trace_request *request, struct hb_model *model,
                                           struct hb_run_trace **out);
 /* NULL is allowed, here and below. */

@@ -334,11 +334,14 @@ void hb_trainer_destroy(struct hb_trainer *t)
 
 hb_status hb_trainer_trace(struct hb_trainer *t, const struct hb_trace_request *request)
 {
-    if (t->stepper.ranks)
-        return HB_FAIL(HB_EUNSUPPORTED,
-                       "a run of several ranks cannot be traced; trace the same step on one rank: its "
-                       "bits are the same");
-    return hb_run_trace_create(t->config->run_folder, t->attempted, request, t->model, &t->trace);
+    const char *folder = t->config->run_folder;
+    int rank = t->stepper.ranks ? hb_comm_rank(t->config->world) : -1;
+    hb_status status = t->chief ? hb_run_trace_trim(folder, t->attempted) : HB_OK;
+    if (rank >= 0)
+        status = hb_comm_agree(t->config->world, status);
+    if (status == HB_OK)
+        status = hb_run_trace_create(folder, rank, request, t->model, &t->trace);
+    return together(t, status);
 }
 
 static const struct hb_mesh *mesh_of(const struct hb_trainer *t)
@@ -348,7 +351,7 @@ static const struct hb_mesh *mesh_of(const struct hb_trainer *t)
 
 hb_status hb_trainer_timeline(struct hb_trainer *t)
 {
-    HB_TRY(hb_run_timeline_open(t->config->run_folder, mesh_of(t), &t->timeline));
+    HB_TRY(together(t, hb_run_timeline_open(t->config->run_folder, mesh_of(t), &t->timeline)));
     t->stepper.timeline = t->timeline;
     if (t->stepper.ranks)
         t->ranks.executor.timeline = t->timeline;
