@@ -5,14 +5,30 @@ extern "C" {
 }
 
 /* Pairs are sorted by expert without moving past each other: a warp an expert reads
- * all of them in order, 32 at a time, and counts its own by a vote. */
+ * all of them in order and has its lanes vote on 32 at a time. Several are read
+ * before the first vote, so that it does not wait for each. */
+enum { AT_ONCE = 8 };
+
+/* Calls use(pair, votes) for this lane's pairs, ascending; bit l: that of lane l is the expert's. */
+template <typename U>
+static __device__ inline void vote(const int32_t *index, int64_t pairs, int expert, U use)
+{
+    for (int64_t begin = 0; begin < pairs; begin += 32 * AT_ONCE) {
+        int64_t first = begin + threadIdx.x;
+        int32_t expert_of[AT_ONCE];
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            expert_of[e] = first + 32 * e < pairs ? index[first + 32 * e] : -1;
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            use(first + 32 * e, __ballot_sync(WARP, expert_of[e] == expert));
+    }
+}
+
 static __global__ void count_pairs(const int32_t *index, int64_t pairs, int32_t *counts)
 {
     int expert = (int)blockIdx.x, mine = 0;
-    for (int64_t begin = 0; begin < pairs; begin += 32) {
-        int64_t pair = begin + threadIdx.x;
-        mine += __popc(__ballot_sync(WARP, pair < pairs && index[pair] == expert));
-    }
+    vote(index, pairs, expert, [&](int64_t, unsigned votes) { mine += __popc(votes); });
     if (threadIdx.x == 0)
         counts[expert] = mine;
 }
@@ -31,17 +47,14 @@ static __global__ void place_pairs(const int32_t *index, int64_t pairs, int64_t 
         if (expert == E - 1)
             offsets[E] = row + counts[expert];
     }
-    for (int64_t begin = 0; begin < pairs; begin += 32) {
-        int64_t pair = begin + lane;
-        bool own = pair < pairs && index[pair] == expert;
-        unsigned votes = __ballot_sync(WARP, own);
-        if (own) {
+    vote(index, pairs, expert, [&](int64_t pair, unsigned votes) {
+        if (votes >> lane & 1u) {
             int at = row + __popc(votes & ((1u << lane) - 1u));
             row_of[pair] = at;
             pair_of[at] = (int32_t)pair;
         }
         row += __popc(votes);
-    }
+    });
 }
 
 /* A block a row, its threads over the columns. */
