@@ -1,5 +1,5 @@
-#include "gpu/gpu.h"
 #include "gpu/hash.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "core/philox_cipher.h"
@@ -27,27 +27,38 @@ static __device__ inline uint32_t random_word(int64_t key, uint64_t subject, uin
     return words[index % 4];
 }
 
+/* What was read of an element. */
+struct element {
+    float grad, m, v, param;
+};
+
 /* Element i of part g, number `at` of all. Returns the new value as it is stored, widened. */
-static __device__ inline float update(const struct adamw &a, int64_t g, int64_t i, int64_t at, float coef)
+static __device__ inline float update(const struct adamw &a, int64_t g, int64_t i, int64_t at, float coef,
+                                      struct element old)
 {
-    float d = (load(a.grad, at) * a.inv_scale) * coef;
-    float m = fmaf(a.beta1, load(a.m, at), a.one_minus_beta1 * d);
-    float v = fmaf(a.beta2, load(a.v, at), (a.one_minus_beta2 * d) * d);
+    float d = (old.grad * a.inv_scale) * coef;
+    float m = fmaf(a.beta1, old.m, a.one_minus_beta1 * d);
+    float v = fmaf(a.beta2, old.v, (a.one_minus_beta2 * d) * d);
     float direction = m / (sqrtf(v) / a.root2 + a.eps);
-    float param = fmaf(-a.step_size, direction, load(a.param, at) * a.keep);
+    float param = fmaf(-a.step_size, direction, old.param * a.keep);
     store(a.m, at, m);
     store(a.v, at, v);
-    if (a.names) {
-        uint32_t random = random_word(a.key, (uint64_t)a.names[g], (uint64_t)(a.first + i));
-        static_cast<uint16_t *>(a.param.data)[at] = a.param.dtype == HB_BF16
-                                                        ? hb_bf16_of_f32_random(param, random)
-                                                        : hb_f16_of_f32_random(param, random);
-    } else {
-        store(a.param, at, param);
-    }
     if (a.stored.data)
         store(a.stored, at, param);
-    return load(a.param, at);
+    if (a.param.dtype == HB_F32) {
+        store(a.param, at, param);
+        return param;
+    }
+    bool bf16 = a.param.dtype == HB_BF16;
+    uint16_t bits;
+    if (a.names) {
+        uint32_t random = random_word(a.key, (uint64_t)a.names[g], (uint64_t)(a.first + i));
+        bits = bf16 ? hb_bf16_of_f32_random(param, random) : hb_f16_of_f32_random(param, random);
+    } else {
+        bits = bf16 ? hb_bf16_of_f32(param) : hb_f16_of_f32(param);
+    }
+    static_cast<uint16_t *>(a.param.data)[at] = bits;
+    return bf16 ? hb_f32_of_bf16(bits) : hb_f32_of_f16(bits);
 }
 
 /* A block a chunk, which is hashed while it is at hand. A skipped step ends here, for whole blocks. */
@@ -60,9 +71,21 @@ static __global__ void update_chunks(struct adamw a, const float *coef, const in
         return;
     int64_t g = blockIdx.x / chunks, begin = blockIdx.x % chunks * HB_CHUNK;
     int count = (int)smaller(each - begin, HB_CHUNK);
-    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
-        float param = update(a, g, begin + i, g * each + begin + i, *coef);
-        words[i] = hashed_bits(param);
+    int64_t origin = g * each + begin;
+    float factor = *coef;
+    for (struct strip s = strip_of_block(count); s.has(0); s.next()) {
+        float grad[AT_ONCE], m[AT_ONCE], v[AT_ONCE], param[AT_ONCE];
+        read_strip(grad, a.grad, origin, s);
+        read_strip(m, a.m, origin, s);
+        read_strip(v, a.v, origin, s);
+        read_strip(param, a.param, origin, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e)) {
+                struct element old = {grad[e], m[e], v[e], param[e]};
+                float now = update(a, g, begin + s.at(e), origin + s.at(e), factor, old);
+                words[s.at(e)] = hashed_bits(now);
+            }
     }
     if (!hash)
         return;

@@ -1,4 +1,4 @@
-#include "gpu/gpu.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "ops/combine.h"
@@ -9,11 +9,19 @@ static __global__ void forward(struct array rows, const int32_t *row_of, struct 
                                int64_t K, int64_t C)
 {
     int64_t t = blockIdx.x;
-    for (int64_t i = threadIdx.x; i < C; i += blockDim.x) {
-        float sum = 0.0f;
-        for (int64_t j = 0; j < K; j++)
-            sum = fmaf(load(weight, t * K + j), load(rows, row_of[t * K + j] * C + i), sum);
-        store(y, t * C + i, sum);
+    for (struct strip s = strip_of_block(C); s.has(0); s.next()) {
+        float sum[AT_ONCE] = {0}, x[AT_ONCE];
+        for (int64_t j = 0; j < K; j++) {
+            float w = load(weight, t * K + j);
+            read_strip(x, rows, row_of[t * K + j] * C, s);
+            UNROLL
+            for (int e = 0; e < AT_ONCE; e++)
+                sum[e] = fmaf(w, x[e], sum[e]);
+        }
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                store(y, t * C + s.at(e), sum[e]);
     }
 }
 
@@ -28,10 +36,16 @@ static __global__ void backward(struct array rows, const int32_t *row_of, struct
     int lane = (int)(threadIdx.x % 32);
     int64_t t = pair / K, row = end ? row_of[pair] : 0;
     float w = end ? load(weight, pair) : 0.0f, sum = 0.0f;
-    for (int64_t i = lane; i < end; i += 32) {
-        float d = load(dy, t * C + i);
-        sum = fmaf(d, load(rows, row * C + i), sum);
-        store(drows, row * C + i, w * d);
+    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+        float d[AT_ONCE], x[AT_ONCE];
+        read_strip(d, dy, t * C, s);
+        read_strip(x, rows, row * C, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e)) {
+                sum = fmaf(d[e], x[e], sum);
+                store(drows, row * C + s.at(e), w * d[e]);
+            }
     }
     sum = lanes_sum(sum);
     if (lane == 0 && pair < pairs)

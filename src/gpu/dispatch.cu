@@ -1,4 +1,4 @@
-#include "gpu/gpu.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "ops/dispatch.h"
@@ -7,7 +7,6 @@ extern "C" {
 /* Pairs are sorted by expert without moving past each other: a warp an expert reads
  * all of them in order and has its lanes vote on 32 at a time. Several are read
  * before the first vote, so that it does not wait for each. */
-enum { AT_ONCE = 8 };
 
 /* Calls use(pair, votes) for this lane's pairs, ascending; bit l: that of lane l is the expert's. */
 template <typename U>
@@ -67,19 +66,33 @@ static __global__ void forward(struct array x, const int32_t *pair_of, struct ar
                                int64_t C)
 {
     int64_t r = blockIdx.x, t = pair_of[r] / K;
-    for (int64_t i = threadIdx.x; i < C; i += blockDim.x)
-        store(rows, r * C + i, load(x, t * C + i));
+    for (struct strip s = strip_of_block(C); s.has(0); s.next()) {
+        float v[AT_ONCE];
+        read_strip(v, x, t * C, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                store(rows, r * C + s.at(e), v[e]);
+    }
 }
 
 static __global__ void backward(struct array drows, const int32_t *row_of, struct array dx, int64_t K,
                                 int64_t C)
 {
     int64_t t = blockIdx.x;
-    for (int64_t i = threadIdx.x; i < C; i += blockDim.x) {
-        float sum = load(drows, row_of[t * K] * C + i);
-        for (int64_t j = 1; j < K; j++)
-            sum = sum + load(drows, row_of[t * K + j] * C + i);
-        store(dx, t * C + i, sum);
+    for (struct strip s = strip_of_block(C); s.has(0); s.next()) {
+        float sum[AT_ONCE], x[AT_ONCE];
+        read_strip(sum, drows, row_of[t * K] * C, s);
+        for (int64_t j = 1; j < K; j++) {
+            read_strip(x, drows, row_of[t * K + j] * C, s);
+            UNROLL
+            for (int e = 0; e < AT_ONCE; e++)
+                sum[e] = sum[e] + x[e];
+        }
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                store(dx, t * C + s.at(e), sum[e]);
     }
 }
 

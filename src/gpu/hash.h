@@ -10,7 +10,7 @@
 #ifndef HB_GPU_HASH_H
 #define HB_GPU_HASH_H
 
-#include "gpu/dialect.h"
+#include "gpu/storage.h"
 
 extern "C" {
 #include "core/hash.h"

@@ -1,5 +1,5 @@
 #include "gpu/columns.h"
-#include "gpu/gpu.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "ops/rmsnorm.h"
@@ -25,13 +25,24 @@ static __global__ void forward(struct array x, struct array weight, struct array
     int64_t t = row_of_warp(), end = t < n ? D : 0;
     int lane = (int)(threadIdx.x % 32);
     float sum = 0.0f;
-    for (int64_t i = lane; i < end; i += 32) {
-        float v = load(x, t * D + i);
-        sum = fmaf(v, v, sum);
+    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+        float v[AT_ONCE];
+        read_strip(v, x, t * D, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                sum = fmaf(v[e], v[e], sum);
     }
     float r = 1.0f / sqrtf(lanes_sum(sum) / (float)D + eps);
-    for (int64_t i = lane; i < end; i += 32)
-        store(y, t * D + i, (load(x, t * D + i) * r) * load(weight, i));
+    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+        float v[AT_ONCE], w[AT_ONCE];
+        read_strip(v, x, t * D, s);
+        read_strip(w, weight, 0, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                store(y, t * D + s.at(e), (v[e] * r) * w[e]);
+    }
     if (lane == 0 && t < n)
         rstd[t] = r;
 }
@@ -40,16 +51,25 @@ static __global__ void backward_input(struct array x, struct array weight, const
                                       struct array dx, int64_t n, int64_t D)
 {
     int64_t t = row_of_warp(), end = t < n ? D : 0;
-    int lane = (int)(threadIdx.x % 32);
-    float r = t < n ? rstd[t] : 0.0f, sum = 0.0f;
-    for (int64_t i = lane; i < end; i += 32) {
-        float dyw = load(dy, t * D + i) * load(weight, i);
-        sum = fmaf(dyw, load(x, t * D + i), sum);
+    float r = t < n ? rstd[t] : 0.0f, sum = 0.0f, v[AT_ONCE], d[AT_ONCE], w[AT_ONCE];
+    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+        read_strip(v, x, t * D, s);
+        read_strip(d, dy, t * D, s);
+        read_strip(w, weight, 0, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                sum = fmaf(d[e] * w[e], v[e], sum);
     }
     float c = ((r * r) * lanes_sum(sum)) / (float)D;
-    for (int64_t i = lane; i < end; i += 32) {
-        float dyw = load(dy, t * D + i) * load(weight, i);
-        store(dx, t * D + i, r * fmaf(-load(x, t * D + i), c, dyw));
+    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+        read_strip(v, x, t * D, s);
+        read_strip(d, dy, t * D, s);
+        read_strip(w, weight, 0, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                store(dx, t * D + s.at(e), r * fmaf(-v[e], c, d[e] * w[e]));
     }
 }
 

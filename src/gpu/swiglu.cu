@@ -1,4 +1,4 @@
-#include "gpu/gpu.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "ops/swiglu.h"
@@ -6,9 +6,14 @@ extern "C" {
 
 static __global__ void forward(struct array gate, struct array up, struct array out, int64_t n)
 {
-    for (int64_t i = first_element(); i < n; i += element_stride()) {
-        float g = load(gate, i);
-        store(out, i, (g * hb_sigmoidf(g)) * load(up, i));
+    for (struct strip s = strip_of_thread(n); s.has(0); s.next()) {
+        float g[AT_ONCE], u[AT_ONCE];
+        read_strip(g, gate, 0, s);
+        read_strip(u, up, 0, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e))
+                store(out, s.at(e), (g[e] * hb_sigmoidf(g[e])) * u[e]);
     }
 }
 
@@ -16,11 +21,18 @@ static __global__ void forward(struct array gate, struct array up, struct array 
 static __global__ void backward(struct array gate, struct array up, struct array dout, struct array dgate,
                                 struct array dup, int64_t n)
 {
-    for (int64_t i = first_element(); i < n; i += element_stride()) {
-        float g = load(gate, i), u = load(up, i), d = load(dout, i);
-        float s = hb_sigmoidf(g);
-        store(dup, i, d * (g * s));
-        store(dgate, i, (d * u) * (s * fmaf(g, 1.0f - s, 1.0f)));
+    for (struct strip s = strip_of_thread(n); s.has(0); s.next()) {
+        float g[AT_ONCE], u[AT_ONCE], d[AT_ONCE];
+        read_strip(g, gate, 0, s);
+        read_strip(u, up, 0, s);
+        read_strip(d, dout, 0, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++)
+            if (s.has(e)) {
+                float sigmoid = hb_sigmoidf(g[e]);
+                store(dup, s.at(e), d[e] * (g[e] * sigmoid));
+                store(dgate, s.at(e), (d[e] * u[e]) * (sigmoid * fmaf(g[e], 1.0f - sigmoid, 1.0f)));
+            }
     }
 }
 
@@ -28,7 +40,7 @@ extern "C" hb_status HB_GPU(swiglu_forward)(struct hb_context *context,
                                             const struct hb_swiglu_forward_args *args)
 {
     int64_t n = hb_tensor_count(&args->out);
-    return launch("swiglu_forward", forward, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
+    return launch("swiglu_forward", forward, strip_blocks(n, 256), 256, 0, gpu_stream_of(context),
                   array_of(&args->gate), array_of(&args->up), array_of(&args->out), n);
 }
 
@@ -36,7 +48,7 @@ extern "C" hb_status HB_GPU(swiglu_backward)(struct hb_context *context,
                                              const struct hb_swiglu_backward_args *args)
 {
     int64_t n = hb_tensor_count(&args->dout);
-    return launch("swiglu_backward", backward, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
+    return launch("swiglu_backward", backward, strip_blocks(n, 256), 256, 0, gpu_stream_of(context),
                   array_of(&args->gate), array_of(&args->up), array_of(&args->dout), array_of(&args->dgate),
                   array_of(&args->dup), n);
 }
