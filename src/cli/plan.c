@@ -29,6 +29,9 @@ static const char usage[] =
     "                      number of microbatches for it is printed (default 0.92)\n"
     "  --machine FILE      a description of the machine (docs/plan.md); default: this\n"
     "                      one, measured; under mpiexec its messages too\n"
+    "  --costs FILE        seconds of F, I and W of each block (default: parallel.costs of\n"
+    "                      RUN.yaml): stages are cut and simulated by them\n"
+    "  --measure FILE      measures them on this machine, writes FILE and uses it\n"
     "  --set KEY=VALUE     override a key of RUN.yaml\n"
     "  --routing RUN       the router's choices of a run that was made with --timeline, in\n"
     "                      any layout: what depends on them is exact then\n"
@@ -75,6 +78,32 @@ static hb_status find_machine(const char *path, const struct hb_run_config *c, s
     return status;
 }
 
+struct wishes {
+    const char *layout, *schedule, *machine, *svg, *routing, *costs, *measure;
+    int64_t level, data_rank; /* -1: not given */
+    int64_t step;             /* of the routing */
+    double target;
+    bool json, equal;
+    struct hb_option_list overrides;
+};
+
+/* Costs of blocks: measured, given, or none. */
+static hb_status find_costs(const struct wishes *w, const struct hb_run_config *c,
+                            struct hb_block_costs *costs)
+{
+    const struct hb_backend *backend;
+    struct hb_context context;
+    const char *path = w->costs ? w->costs : c->costs;
+    if (!w->measure)
+        return path ? hb_block_costs_load(path, c->model.num_hidden_layers + 2, costs) : HB_OK;
+    HB_TRY(hb_backend_find(c->backend, &backend));
+    HB_TRY(hb_context_open(backend, (enum hb_numerics)c->numerics, (int)c->threads, &context));
+    hb_status status = hb_block_costs_measure(&context, &c->model, c->recompute, c->microbatch,
+                                              c->sequence_length, costs);
+    hb_context_close(&context);
+    return status == HB_OK ? hb_block_costs_write(costs, w->measure) : status;
+}
+
 static hb_status draw(const struct hb_plan *plan, bool equal, const char *path)
 {
     struct hb_simulation simulation;
@@ -90,15 +119,6 @@ static hb_status draw(const struct hb_plan *plan, bool equal, const char *path)
     free(text);
     return status;
 }
-
-struct wishes {
-    const char *layout, *schedule, *machine, *svg, *routing;
-    int64_t level, data_rank; /* -1: not given */
-    int64_t step;             /* of the routing */
-    double target;
-    bool json, equal;
-    struct hb_option_list overrides;
-};
 
 static hb_status make_and_show(const struct wishes *w, const struct hb_plan_request *request)
 {
@@ -116,6 +136,7 @@ static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_
     struct hb_plan_request request = {
         .model = &c->model, .target = w->target, .data_rank = w->data_rank};
     struct hb_routed routing = {0};
+    struct hb_block_costs costs = {0};
     HB_TRY(complete_model(c));
     request.recompute = c->recompute;
     request.sequences = c->microbatch;
@@ -137,7 +158,11 @@ static hb_status run(const struct wishes *w, struct hb_run_config *c, struct hb_
                                c->model.num_experts, &routing));
         request.routing = &routing;
     }
-    hb_status status = make_and_show(w, &request);
+    hb_status status = find_costs(w, c, &costs);
+    request.costs = costs.cost ? &costs : NULL;
+    if (status == HB_OK)
+        status = make_and_show(w, &request);
+    hb_block_costs_release(&costs);
     hb_routing_release(&routing);
     return status;
 }
@@ -153,10 +178,12 @@ int hb_cli_plan(int argc, char **argv)
         {"--equal", HB_OPTION_FLAG, &w.equal, 0, 0},
         {"--data-rank", HB_OPTION_INT, &w.data_rank, 0, 1 << 24},
         {"--routing", HB_OPTION_TEXT, &w.routing, 0, 0},
+        {"--costs", HB_OPTION_TEXT, &w.costs, 0, 0},
+        {"--measure", HB_OPTION_TEXT, &w.measure, 0, 0},
         {"--step", HB_OPTION_INT, &w.step, 1, 1e15},
     };
     int rest, code;
-    if (!hb_options_read(argc, argv, options, 12, usage, &rest, &code))
+    if (!hb_options_read(argc, argv, options, 14, usage, &rest, &code))
         return code;
     if (rest != 1)
         return hb_wrong_usage("plan",

@@ -48,7 +48,8 @@ static void print_head(const struct hb_plan *p, FILE *out)
             p->ranks, r->level);
     fprintf(out, "schedule    %s, %" PRId64 " microbatches a data rank, %d stages\n", r->schedule, p->rounds,
             p->schedule.stages);
-    fprintf(out, "machine     %s\n", r->machine.name);
+    fprintf(out, "machine     %s%s\n", r->machine.name,
+            r->costs ? "; seconds of F, I and W as given for each block" : "");
     fprintf(out,
             "            %sFLOP/s in products, memory %s at %s/s; messages inside a node %s + %s/s, between "
             "nodes ",

@@ -217,8 +217,11 @@ static hb_status make(struct hb_plan *plan)
     HB_TRY(hb_mesh_check(r->shape, plan->ranks, r->model->num_experts, blocks));
     HB_TRY(count_model(plan));
     HB_TRY(open_schedule(plan));
-    HB_TRY(hb_cut_stages(r->model, r->recompute, r->sequences, r->length, plan->schedule.stages,
-                         plan->stage_begin));
+    if (r->costs)
+        HB_TRY(hb_block_costs_cut(r->costs, plan->schedule.stages, plan->stage_begin));
+    else
+        HB_TRY(hb_cut_stages(r->model, r->recompute, r->sequences, r->length, plan->schedule.stages,
+                             plan->stage_begin));
     HB_TRY(measure_stages(plan));
     for (int64_t pp_i = 0; pp_i < r->shape.pp; pp_i++) {
         HB_TRY(describe_rank(plan, pp_i));

@@ -7,6 +7,7 @@
 #define HB_PARALLEL_PLAN_H
 
 #include "model/model.h"
+#include "parallel/block_costs.h"
 #include "parallel/dry_run.h"
 #include "parallel/machine.h"
 #include "parallel/footprint.h"
@@ -25,6 +26,7 @@ struct hb_plan_request {
     int64_t data_rank;
     const char *schedule;
     const struct hb_routed *routing; /* of the step's microbatches; NULL: not known */
+    const struct hb_block_costs *costs; /* of F, I and W; NULL: FLOPs over the machine's rate */
     double target; /* utilisation of the pipeline that the least number of microbatches is wanted for */
     struct hb_machine machine;
 };

@@ -76,23 +76,33 @@ static double exposed(double gather, double compute)
     return gather > compute ? gather - compute : 0;
 }
 
+/* Seconds of a stage's own work: measured or given, else counted. */
+static struct hb_stage_cost work_of(const struct hb_plan *plan, int stage)
+{
+    const struct hb_stage_use *use = &plan->use[stage];
+    double rate = plan->request.machine.compute;
+    if (plan->request.costs)
+        return hb_block_costs_sum(plan->request.costs, plan->stage_begin[stage],
+                                  plan->stage_begin[stage + 1]);
+    return (struct hb_stage_cost){use->forward_flops / rate, use->input_flops / rate,
+                                  use->weight_flops / rate, 0};
+}
+
 static hb_status cost_stages(struct hb_plan *plan)
 {
-    const struct hb_plan_request *r = &plan->request;
-    double rate = r->machine.compute, n = (double)plan->rounds;
+    double n = (double)plan->rounds;
     for (int s = 0; s < plan->schedule.stages; s++) {
         struct hb_plan_unit *units;
         int64_t count, pp_i = plan->schedule.rank_of[s];
         HB_TRY(hb_plan_units(plan, pp_i, &units, &count));
         struct stage_time t = stage_time(plan, s, units, count);
         free(units);
-        const struct hb_stage_use *use = &plan->use[s];
-        double f = use->forward_flops / rate, i = use->input_flops / rate, w = use->weight_flops / rate;
-        double gather_f = exposed(t.gather, f), gather_i = exposed(t.gather, i);
-        plan->cost[s] = (struct hb_stage_cost){f + t.exchange + gather_f, i + t.exchange + gather_i,
-                                               w + t.reduce, 0};
+        struct hb_stage_cost work = work_of(plan, s);
+        double gather_f = exposed(t.gather, work.forward), gather_i = exposed(t.gather, work.input);
+        plan->cost[s] = (struct hb_stage_cost){work.forward + t.exchange + gather_f,
+                                               work.input + t.exchange + gather_i, work.weight + t.reduce, 0};
         double *seconds = plan->rank[pp_i].seconds;
-        seconds[HB_PLAN_COMPUTING] += n * (f + i + w);
+        seconds[HB_PLAN_COMPUTING] += n * (work.forward + work.input + work.weight);
         seconds[HB_PLAN_EXCHANGING] += n * 2 * t.exchange;
         seconds[HB_PLAN_GATHERING] += n * (gather_f + gather_i);
         seconds[HB_PLAN_REDUCING] += n * t.reduce;

@@ -25,6 +25,8 @@ static hb_status cut_blocks(struct hb_ranks *r, const struct hb_model_config *co
         return HB_FAIL(HB_EMEMORY, "out of memory for the stages of a pipeline");
     if (o->first_block)
         memcpy(s->first_block, o->first_block, ((size_t)s->count + 1) * sizeof *s->first_block);
+    else if (o->costs)
+        HB_TRY(hb_block_costs_cut(o->costs, s->count, s->first_block));
     else
         HB_TRY(hb_cut_stages(config, o->recompute, o->sequences, o->length, s->count, s->first_block));
     for (int i = 0; i < s->count; i++) {

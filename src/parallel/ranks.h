@@ -10,6 +10,7 @@
 #ifndef HB_PARALLEL_RANKS_H
 #define HB_PARALLEL_RANKS_H
 
+#include "parallel/block_costs.h"
 #include "parallel/exchange.h"
 #include "parallel/executor.h"
 
@@ -20,6 +21,7 @@ struct hb_ranks_options {
     int64_t microbatches; /* M of a step */
     struct hb_recompute recompute;
     int64_t sequences, length;  /* of a microbatch; tokens of a sequence */
+    const struct hb_block_costs *costs; /* by which stages are cut; NULL: counted FLOPs */
     const int64_t *first_block; /* where stages begin, as hb_cut_stages says; NULL: it is asked */
     bool mirrored;              /* the world is a mirror: a rehearsal (parallel/rehearse.h) */
 };

@@ -72,6 +72,7 @@ static const struct hb_yaml_field fields[] = {
     INTEGER("parallel.pp", AT(pp), "1", 1, 1 << 20),
     INTEGER("parallel.zero", AT(zero), "0", 0, 3),
     TEXT("parallel.schedule", AT(schedule), "1f1b"),
+    TEXT("parallel.costs", AT(costs), "null"),
     NUMBER("parallel.timeout", AT(timeout), "1800", 0, INFINITY),
 
     INTEGER("model.vocab_size", MODEL(vocab_size), "0", 0, 1 << 28),
@@ -245,6 +246,7 @@ static const char *const free_keys[] = {
     "parallel.pp",
     "parallel.zero",
     "parallel.schedule",
+    "parallel.costs",
     "parallel.timeout",
     "data.held_out",
     "training.digest_every",

@@ -38,6 +38,7 @@ struct hb_run_config {
 
     int64_t dp, ep, pp, zero; /* parallel/mesh.h, parallel/shard.h */
     const char *schedule;     /* parallel/schedule.h */
+    const char *costs;        /* NULL, or a file (parallel/block_costs.h) */
     double timeout;           /* seconds to wait for another rank; 0: for ever */
 
     const struct hb_yaml_node *recompute_node, *loss_scale_node, *spikes_node, *faults_node;

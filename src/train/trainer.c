@@ -147,6 +147,10 @@ static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_confi
     if (!t->wanted)
         return HB_FAIL(HB_EMEMORY, "out of memory for a trainer");
     hb_comm_set_timeout(c->timeout);
+    if (c->costs) {
+        HB_TRY(hb_block_costs_load(c->costs, c->model.num_hidden_layers + 2, &t->costs));
+        options.costs = &t->costs;
+    }
     HB_TRY(hb_ranks_open(&t->ranks, c->world, &options, &c->model));
     HB_TRY(hb_model_outline(&t->context, &c->model, &t->ranks.part, &t->model));
     t->model->recompute = c->recompute;
@@ -321,6 +325,7 @@ void hb_trainer_destroy(struct hb_trainer *t)
     hb_stepper_release(&t->stepper);
     hb_optimizer_release(&t->optimizer);
     hb_ranks_close(&t->ranks);
+    hb_block_costs_release(&t->costs);
     free(t->wanted);
     hb_model_destroy(t->model);
     hb_stream_destroy(t->train);

@@ -29,6 +29,7 @@ struct hb_trainer {
     struct hb_run_config *config; /* the caller's, alive until destroy */
     bool chief; /* the rank that writes: 0 */
     struct hb_ranks ranks; /* zero of one rank */
+    struct hb_block_costs costs; /* zero without parallel.costs */
     bool *wanted;          /* [M] this rank's microbatches; NULL: all */
     int lock;
     struct hb_context context;

@@ -21,7 +21,7 @@ list() {
 2 dp=2 --zero 2
 3 dp=3 --zero 3
 2 pp=2
-3 pp=3 --schedule zb-h1
+3 pp=3 --schedule zb-h1 --set parallel.costs=COSTS
 2 pp=2 --schedule zb-v --set model.tie_word_embeddings=false
 4 dp=2,pp=2 --zero 3 --schedule interleaved
 2 ep=2 --zero 2
@@ -30,7 +30,9 @@ list() {
 END
 }
 list "$@" >"$work/list"
+printf '%s\n' '9 0 0' '1 1 1' '1 1 1' '1 1 1' '1 1 1' '0 9 9' >"$work/costs.txt"
 while read -r ranks layout options; do
+    options=$(echo "$options" | sed "s|COSTS|$work/costs.txt|")
     run other "$ranks" --parallel "$layout" $options $common
     same other
     echo "same: $ranks ranks, $layout $options"

@@ -54,7 +54,9 @@ of_plan() {
         }' 2>"$work/messages"
 }
 
+printf '%s\n' '0 0 0' '1 1 1' '1 1 1' '1 1 1' '1 1 1' '0 9 9' >"$work/costs.txt" # the head alone is a stage
 while read -r N D layout options; do
+    options=$(echo "$options" | sed "s|COSTS|$work/costs.txt|")
     precision=$(echo " $options" | sed -n 's/.*--set precision=\([a-z0-9]*\).*/\1/p')
     chosen=one-${precision:-fp32}
     [ -d "$work/$chosen" ] || run "$chosen" 1 --timeline --set training.steps=2 ${precision:+--set precision=$precision}
@@ -79,7 +81,7 @@ done <<'END'
 3 3 dp=3 --zero 1
 2 2 dp=2 --zero 2 --set training.recompute=full
 3 3 dp=3 --zero 3 --set training.recompute=full
-2 1 pp=2 --schedule zb-h1
+2 1 pp=2 --schedule zb-h1 --set parallel.costs=COSTS
 2 2 ep=2 --zero 3
 2 2 ep=2 --set training.recompute=full
 4 4 dp=2,ep=2 --zero 2 --set precision=bf16
