@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What several ranks save and cost, measured on runs of real ranks of this machine.
 
-    bench/ranks.py HORNBOOK memory      ZeRO level 3 on 1, 5 and 8 ranks: counted bytes of states, and RSS
+    bench/ranks.py HORNBOOK memory [--ranks N]...
+                                        ZeRO level 3 on 1, 5 and 8 ranks: counted bytes of states, and RSS
     bench/ranks.py HORNBOOK experts     share of the exchange of expert rows in the ranks' time
     bench/ranks.py HORNBOOK speed       a dense model, ZeRO level 1, 8 microbatches: two ranks of one thread
                                         beside one rank of two threads, taking turns
@@ -76,10 +77,10 @@ def states(folder, name):
     return most
 
 
-def memory(hornbook, folder):
+def memory(hornbook, folder, counts):
     first = None
     print(f"{'ranks':>5} {'states MB':>10} {'':>8} {'all counted MB':>15} {'':>8} {'RSS MB':>8} {'':>8}")
-    for ranks in (1, 5, 8):
+    for ranks in counts:
         name = f"zero-{ranks}"
         options = ["--parallel", f"dp={ranks}", "--zero", "3", "--timeline"]
         _, rss = train(hornbook, folder, name, ranks, DENSE, "steps: 1, microbatch: 1, accumulate: 40", 64, options)
@@ -123,12 +124,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("hornbook")
     parser.add_argument("what", choices=("memory", "experts", "speed"))
+    parser.add_argument("--ranks", type=int, action="append")
     arguments = parser.parse_args()
     hornbook = os.path.abspath(arguments.hornbook)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         prepare(hornbook, folder)
-        {"memory": memory, "experts": experts, "speed": speed}[arguments.what](hornbook, folder)
+        {"memory": lambda h, f: memory(h, f, arguments.ranks or (1, 5, 8)), "experts": experts, "speed": speed}[arguments.what](hornbook, folder)
 
 
 if __name__ == "__main__":

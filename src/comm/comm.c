@@ -314,7 +314,7 @@ static hb_status all_to_all_begin(struct hb_comm *comm, enum hb_comm_kind kind, 
         g->messages++;
         g->bytes += (int64_t)send_bytes[to];
     }
-    if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank])
+    if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank] && !comm->blind)
         memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
     return status;
 }

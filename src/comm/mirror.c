@@ -112,7 +112,7 @@ hb_status hb_comm_mirror(int rank, int size, const char *name, bool blind, struc
         free(m);
         return HB_FAIL(HB_EMEMORY, "out of memory for a communicator");
     }
-    m->blind = blind;
+    m->blind = comm->blind = blind;
     comm->transport = &transport;
     comm->rank = rank;
     comm->size = size;

@@ -43,6 +43,7 @@ struct hb_comm {
     const struct hb_transport *transport;
     char name[HB_COMM_NAME];
     int rank, size;
+    bool blind; /* moves nothing, not even to itself (comm/mirror.h) */
     int *world_rank; /* [size], owned; NULL: the world itself */
     struct hb_comm_traffic traffic;
     uint64_t handle; /* the transport's own */
