@@ -15,6 +15,9 @@ expected.safetensors:
     logits, ce_loss, aux_loss, loss, hidden_states, router_index, router_weight, grad.NAME
                         as `hornbook probe` writes them, F64
     bound.X             F64 [], what fp32 may be off in each element of X (disturb.py)
+    bound.bf16.X, bound.fp16.X
+                        the same with results stored in 16 bits, of a dense model whose weights
+                        both types hold (experts would be chosen otherwise by other roundings)
     train.*             twenty updates: see training()
 """
 
@@ -30,7 +33,7 @@ import transformers
 from safetensors.torch import save_file
 
 from case import BF16, F16, F32, F64, integers, numbers
-from disturb import Disturb
+from disturb import STORED, Disturb
 
 LAMBDA = 4.0  # the gate's, docs/verification.md
 SAMPLES = 16
@@ -211,7 +214,7 @@ class Oracle:
         self.frequency = rotary.inv_freq.to(F64).repeat(2)
         self.angle = torch.arange(length).to(F64)[:, None] * self.frequency
         rotary.forward = self.rotary
-        self.disturb = None
+        self.disturb = self.stored = None
 
     def rotary(self, x, position_ids):
         T = position_ids.shape[-1]
@@ -226,7 +229,7 @@ class Oracle:
 
     def run(self, ids, labels, disturb=None, items=None):
         """Forward in float64; `disturb` a seed, or None."""
-        self.disturb = Disturb(disturb) if disturb is not None else None
+        self.disturb = Disturb(disturb, self.stored) if disturb is not None else None
         more = {"output_router_logits": True} if self.moe else {}
         if items:
             more["num_items_in_batch"] = items
@@ -362,7 +365,7 @@ def training(folder, name, vocabulary, disturb=None):
 # --- all of it ---
 
 
-def bounds(found, sample, count):
+def bounds(found, sample, count, kind=""):
     """For every float result the largest difference seen in `count` disturbed runs."""
     worst = {}
     for seed in range(count):
@@ -371,7 +374,7 @@ def bounds(found, sample, count):
                 off = (x - found[name]).abs()
                 off = off.cummax(0).values if name.startswith("train.") else off.max()
                 worst[name] = torch.maximum(worst.get(name, off), off)
-    return {"bound." + name: LAMBDA * x for name, x in worst.items()}
+    return {f"bound.{kind}{name}": LAMBDA * x for name, x in worst.items()}
 
 
 def make(folder, name, config, dtype, stored, shape, count, train):
@@ -386,7 +389,11 @@ def make(folder, name, config, dtype, stored, shape, count, train):
             break
     assert margin[0] > MARGIN and margin[1] > ORDER, f"{name}: no seed gives a routing margin"
     off = check_untouched(folder, ids, labels, found)
-    found.update(bounds(found, lambda s: oracle.all(ids, labels, s)[0], SAMPLES))
+    sample = lambda s: oracle.all(ids, labels, s)[0]
+    limits = bounds(found, sample, SAMPLES)
+    for oracle.stored in STORED if dtype == BF16 and not oracle.moe else ():
+        limits.update(bounds(found, sample, SAMPLES, f"{oracle.stored}."))
+    found.update(limits)
     if train:
         steps, gap = training(folder, name, config["vocab_size"])
         assert gap > 3e-5, f"{name}: routing margin {gap} in training"
