@@ -189,7 +189,6 @@ static void test_special(void **state)
     assert_bits(hb_sigmoidf(-infinity), 0);
 }
 
-/* FNV-1a over the results: the same with and without vectors, with every compiler, on every processor. */
 /* Where two forms meet, which one is taken is part of the contract. */
 static void test_meeting_points(void **state)
 {
@@ -199,6 +198,7 @@ static void test_meeting_points(void **state)
     assert_bits(hb_erff(1.0f), hb_bits_of_f32(0x1.af767ap-1f));
 }
 
+/* FNV-1a over the results: the same with and without vectors, with every compiler, on every processor. */
 static void test_pinned(void **state)
 {
     (void)state;
