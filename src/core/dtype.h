@@ -19,6 +19,14 @@ size_t hb_dtype_size(enum hb_dtype dtype);
 /* "f64", "f32", "bf16", "f16", "i64", "i32", "u8". */
 const char *hb_dtype_name(enum hb_dtype dtype);
 
+/* A number of this type below this bound may have lost digits to underflow. fp16 is storage only: below its
+ * least normal number it has fewer digits, but it was computed in fp32. The others have the range of the
+ * arithmetic: a sum whose own last digit is below the least normal number has terms that lost theirs. */
+static inline double hb_underflow_bound(enum hb_dtype dtype)
+{
+    return dtype == HB_F64 ? 0x1p-970 : dtype == HB_F16 ? 0x1p-14 : 0x1p-102;
+}
+
 /* Also for kernels. */
 #ifdef __CUDACC__
 #define HB_EVERYWHERE static __host__ __device__ inline

@@ -41,12 +41,21 @@ static double chunk_plain(const float *x, int64_t n, float factor)
 }
 
 /* Only asked about chunks whose sum is not finite: an element that is not makes it so. */
-static bool all_finite(const float *x, int64_t n)
+static int64_t count_nonfinite(const float *x, int64_t n)
 {
-    bool finite = true;
+    int32_t count = 0;
     for (int64_t i = 0; i < n; i++)
-        finite = finite && (hb_bits_of_f32(x[i]) & 0x7f800000u) != 0x7f800000u;
-    return finite;
+        count += (hb_bits_of_f32(x[i]) & 0x7f800000u) == 0x7f800000u;
+    return count;
+}
+
+/* Numbers with 0 < |x| < bound, by their bits without the sign; zero minus 1 is the largest there is. */
+static int64_t count_small(const float *x, int64_t n, float bound)
+{
+    uint32_t below = hb_bits_of_f32(bound) - 1, count = 0;
+    for (int64_t i = 0; i < n; i++)
+        count += (hb_bits_of_f32(x[i]) & 0x7fffffffu) - 1 < below;
+    return count;
 }
 
 hb_status HB_CPU(sum)(struct hb_context *context, const struct hb_sum_args *args)
@@ -56,18 +65,26 @@ hb_status HB_CPU(sum)(struct hb_context *context, const struct hb_sum_args *args
     void *workspace;
     HB_TRY(hb_host_workspace(context, (size_t)(G * chunks) * sizeof(double), &workspace));
     double *sums = workspace, *out = args->out.data;
-    int threads = hb_row_threads(context, n), found = 0;
-#pragma omp parallel for num_threads(threads) schedule(static)
+    int64_t *extremes = args->extremes.data, overflow = 0, underflow = 0;
+    float bound = (float)hb_sum_underflow_bound(args);
+    int threads = hb_row_threads(context, n);
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : overflow, underflow)
     for (int64_t k = 0; k < G * chunks; k++) {
         int64_t begin = k % chunks * HB_CHUNK, count = hb_at_most(each - begin, HB_CHUNK);
         float buffer[HB_CHUNK];
         const float *x = hb_read(&args->x, k / chunks * each + begin, count, buffer);
         sums[k] = args->squares ? chunk_squares(x, count, args->factor) : chunk_plain(x, count, args->factor);
-        if (args->found.data && !isfinite(sums[k]) && !all_finite(x, count))
-            __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
+        if (!isfinite(sums[k]))
+            overflow += count_nonfinite(x, count);
+        if (extremes)
+            underflow += count_small(x, count, bound);
     }
-    if (found)
+    if (args->found.data && overflow)
         *(int32_t *)args->found.data = 1;
+    if (extremes) {
+        extremes[0] += overflow;
+        extremes[1] += underflow;
+    }
     for (int64_t g = 0; g < G; g++)
         out[g] = hb_tree_sum_f64(sums + g * chunks, chunks);
     return HB_OK;

@@ -17,13 +17,17 @@ static __device__ inline bool is_finite(struct array x, int64_t i)
     }
 }
 
-static __global__ void look(struct array x, int64_t n, int32_t *found)
+static __global__ void look(struct array x, int64_t n, int32_t *found, float bound, int64_t *extremes)
 {
-    bool wrong = false;
-    for (int64_t i = first_element(); i < n; i += element_stride())
-        wrong = wrong || !is_finite(x, i);
-    if (wrong)
+    int overflow = 0, underflow = 0;
+    for (int64_t i = first_element(); i < n; i += element_stride()) {
+        float value = load(x, i), size = value < 0 ? -value : value;
+        overflow += !is_finite(x, i);
+        underflow += size > 0 && size < bound;
+    }
+    if (overflow && found)
         atomicOr(found, 1);
+    add_extremes(extremes, overflow, underflow);
 }
 
 extern "C" hb_status HB_GPU(finite)(struct hb_context *context, const struct hb_finite_args *args)
@@ -31,5 +35,5 @@ extern "C" hb_status HB_GPU(finite)(struct hb_context *context, const struct hb_
     int64_t n = hb_tensor_count(&args->x);
     /* Few blocks, each over many elements: most of them end without having anything to say. */
     return launch("finite", look, blocks_for(n, 256 * 16), 256, 0, gpu_stream_of(context), array_of(&args->x),
-                  n, i32_of(&args->found));
+                  n, i32_of(&args->found), (float)hb_underflow_bound(args->x.dtype), i64_of(&args->extremes));
 }

@@ -78,6 +78,21 @@ static inline int64_t *i64_of(const struct hb_tensor *t)
     return static_cast<int64_t *>(t->data);
 }
 
+/* i64 [2] of counts, data NULL: not asked; every thread of the warp comes here. */
+static __device__ inline void add_extremes(int64_t *extremes, int overflow, int underflow)
+{
+    if (!extremes)
+        return;
+    for (int s = 16; s > 0; s /= 2) {
+        overflow += __shfl_xor_sync(WARP, overflow, s);
+        underflow += __shfl_xor_sync(WARP, underflow, s);
+    }
+    if (threadIdx.x % 32 == 0 && overflow)
+        atomicAdd(reinterpret_cast<unsigned long long *>(&extremes[0]), (unsigned long long)overflow);
+    if (threadIdx.x % 32 == 0 && underflow)
+        atomicAdd(reinterpret_cast<unsigned long long *>(&extremes[1]), (unsigned long long)underflow);
+}
+
 /* Rule 3: the 32 lanes of a warp are added as a tree 16, 8, 4, 2, 1. Lane 0
  * has the tree's order; addition commutes, so every lane ends with its bits. */
 static __device__ inline float lanes_sum(float lane)

@@ -9,7 +9,7 @@ extern "C" {
 enum { WARPS = 4 };
 
 static __global__ void sum_chunks(struct array x, int64_t each, int64_t chunks, int64_t total, bool squares,
-                                  float factor, double *sums, int32_t *found)
+                                  float factor, double *sums, int32_t *found, float bound, int64_t *extremes)
 {
     int64_t number = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     int64_t g = number / chunks, begin = number % chunks * HB_CHUNK;
@@ -17,18 +17,21 @@ static __global__ void sum_chunks(struct array x, int64_t each, int64_t chunks, 
     if (number >= total)
         end = 0;
     double lane = 0;
-    bool wrong = false;
+    int overflow = 0, underflow = 0;
     for (int64_t i = begin + threadIdx.x % 32; i < end; i += 32) {
         float value = load(x, g * each + i);
         double v = (double)(value * factor);
         lane = squares ? fma(v, v, lane) : lane + v;
-        wrong = wrong || (~hb_bits_of_f32(value) & 0x7f800000u) == 0;
+        float size = value < 0 ? -value : value;
+        overflow += (~hb_bits_of_f32(value) & 0x7f800000u) == 0;
+        underflow += size > 0 && size < bound;
     }
     double sum = lanes_sum(lane);
     if (threadIdx.x % 32 == 0 && number < total)
         sums[number] = sum;
-    if (wrong && found)
+    if (overflow && found)
         atomicOr(found, 1);
+    add_extremes(extremes, overflow, underflow);
 }
 
 /* The fold tree, level by level: neighbours are added, who has none goes up as it is. A block a tensor. */
@@ -52,7 +55,8 @@ extern "C" hb_status HB_GPU(sum)(struct hb_context *context, const struct hb_sum
     HB_TRY(gpu_workspace(context, (size_t)(G * chunks) * sizeof(double), &sums));
     HB_TRY(launch("sum", sum_chunks, blocks_for(G * chunks, WARPS), 32 * WARPS, 0, gpu_stream_of(context),
                   array_of(&args->x), each, chunks, G * chunks, args->squares, args->factor,
-                  static_cast<double *>(sums), i32_of(&args->found)));
+                  static_cast<double *>(sums), i32_of(&args->found), (float)hb_sum_underflow_bound(args),
+                  i64_of(&args->extremes)));
     return launch("sum", fold_chunks, (unsigned)G, chunks > 512 ? 512 : 32, 0, gpu_stream_of(context),
                   static_cast<double *>(sums), chunks, f64_of(&args->out));
 }

@@ -164,8 +164,8 @@ static hb_status run_piece(const struct hb_piece *piece, struct hb_tape *tape, s
     return status;
 }
 
-/* One block, under the model's recompute policy. */
-static hb_status run_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+/* Under the model's recompute policy. */
+static hb_status run_policy(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
                            struct hb_carry *carry)
 {
     const struct hb_recompute *policy = &model->recompute;
@@ -184,6 +184,17 @@ static hb_status run_block(const struct hb_model *model, const struct hb_block *
     carry->residual = status == HB_OK ? y : NULL;
     hb_var_drop(tape, x);
     return status;
+}
+
+/* One block. What passes between blocks is there in every layout and under every policy, and all gradients
+ * go through it: that of the residual stream is watched. */
+static hb_status run_block(const struct hb_model *model, const struct hb_block *block, struct hb_tape *tape,
+                           struct hb_carry *carry)
+{
+    HB_TRY(run_policy(model, block, tape, carry));
+    if (carry->residual)
+        carry->residual->watched = true;
+    return HB_OK;
 }
 
 hb_status hb_model_forward_blocks(const struct hb_model *model, struct hb_tape *tape, struct hb_carry *carry,

@@ -14,5 +14,9 @@ hb_status hb_sum(struct hb_context *context, const struct hb_sum_args *args)
         HB_TRY(hb_check_tensor(context, "sum", "found", &args->found, HB_ONLY(HB_I32), 1));
         HB_TRY(hb_check_size("sum", "found", &args->found, 0, 1));
     }
+    if (hb_given(&args->extremes)) {
+        HB_TRY(hb_check_tensor(context, "sum", "extremes", &args->extremes, HB_ONLY(HB_I64), 1));
+        HB_TRY(hb_check_size("sum", "extremes", &args->extremes, 0, 2));
+    }
     HB_DISPATCH(context, sum, args, 0);
 }

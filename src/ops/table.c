@@ -133,6 +133,7 @@ static const struct hb_op_tensor fold_close_tensors[] = {
 };
 static const struct hb_op_tensor sum_tensors[] = {
     TENSOR(sum, x, HB_READS), TENSOR(sum, out, HB_WRITES), TENSOR(sum, found, HB_UPDATES),
+    TENSOR(sum, extremes, HB_UPDATES),
 };
 static const struct hb_op_tensor clip_tensors[] = {
     TENSOR(clip, squares, HB_READS), TENSOR(clip, order, HB_READS), TENSOR(clip, norm, HB_WRITES),
@@ -140,6 +141,7 @@ static const struct hb_op_tensor clip_tensors[] = {
 };
 static const struct hb_op_tensor finite_tensors[] = {
     TENSOR(finite, x, HB_READS), TENSOR(finite, found, HB_UPDATES),
+    TENSOR(finite, extremes, HB_UPDATES),
 };
 static const struct hb_op_tensor adamw_tensors[] = {
     TENSOR(adamw, param, HB_UPDATES), TENSOR(adamw, grad, HB_READS), TENSOR(adamw, m, HB_UPDATES),

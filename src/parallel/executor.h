@@ -58,6 +58,7 @@ struct hb_executor {
     struct hb_exchange *exchange; /* NULL: all experts are here */
     struct hb_timeline *timeline; /* NULL: none; may be set at any time */
     int64_t tokens;               /* rows of a microbatch, at most */
+    struct hb_tensor extremes;    /* where tapes count (tape/tape.h); data NULL: nowhere; may be set */
     struct hb_pool pool;
     struct hb_lane **lanes;  /* [stages * rounds], NULL: not alive */
     struct hb_lane *idle;

@@ -49,6 +49,7 @@ hb_status hb_lane_open(struct hb_executor *e, int stage, int64_t round, int64_t 
     lane->weights_done = !gradients;
     e->lanes[place_of(e, stage, round)] = lane;
     hb_tape_begin(&lane->tape, gradients, microbatch);
+    lane->tape.extremes = e->extremes;
     lane->carry.loss_factor = e->factors.loss;
     lane->carry.balance.aux_factor = e->factors.aux;
     lane->carry.balance.z_factor = e->factors.z;

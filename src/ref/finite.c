@@ -22,11 +22,19 @@ static bool is_finite(const struct hb_tensor *t, int64_t i)
 hb_status HB_REF(finite)(struct hb_context *context, const struct hb_finite_args *args)
 {
     (void)context;
-    int64_t n = hb_tensor_count(&args->x);
-    for (int64_t i = 0; i < n; i++)
-        if (!is_finite(&args->x, i)) {
-            *(int32_t *)args->found.data = 1;
-            break;
-        }
+    int64_t n = hb_tensor_count(&args->x), overflow = 0, underflow = 0;
+    real bound = (real)hb_underflow_bound(args->x.dtype);
+    for (int64_t i = 0; i < n; i++) {
+        real x = load(&args->x, i), size = x < 0 ? -x : x;
+        overflow += !is_finite(&args->x, i);
+        underflow += size > 0 && size < bound;
+    }
+    if (args->found.data && overflow)
+        *(int32_t *)args->found.data = 1;
+    int64_t *extremes = args->extremes.data;
+    if (extremes) {
+        extremes[0] += overflow;
+        extremes[1] += underflow;
+    }
     return HB_OK;
 }

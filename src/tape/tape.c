@@ -91,6 +91,18 @@ static hb_status run_weight(struct hb_tape *tape, struct hb_entry *entry)
     return HB_OK;
 }
 
+/* Before an entry runs, all contributions to its outputs have come. */
+static hb_status watch(struct hb_tape *tape, const struct hb_entry *entry)
+{
+    for (int i = 0; i < entry->out_count && tape->extremes.data; i++) {
+        const struct hb_var *var = entry->out[i];
+        if (var->watched && var->grad_buffer)
+            HB_TRY(hb_finite(tape->context,
+                             &(struct hb_finite_args){.x = var->grad, .extremes = tape->extremes}));
+    }
+    return HB_OK;
+}
+
 hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t end, bool weights)
 {
     tape->with_weights = weights;
@@ -98,6 +110,7 @@ hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t en
         struct hb_entry *entry = &tape->entries[i];
         if (!entry->input_done) {
             hb_trace_at(tape->context, entry->place, "input gradient");
+            HB_TRY(watch(tape, entry));
             hb_status status = entry->kind->backward_input(tape, entry);
             if (status != HB_OK)
                 return hb_fail_in(status, "%s (inputs)", entry->kind->name);

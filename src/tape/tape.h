@@ -27,6 +27,7 @@ struct hb_var {
     struct hb_tensor grad;
     struct hb_buffer *grad_buffer; /* NULL: no contribution yet */
     enum hb_dtype grad_dtype;      /* in which the finished gradient is stored */
+    bool watched;                  /* its finished gradient is looked at for numbers out of range */
     int consumers;                 /* entries that the gradient comes from */
     int contributions;
     int64_t made_by[HB_VAR_MAKERS_MAX]; /* entries that can make the value again, in order */
@@ -83,6 +84,7 @@ struct hb_tape {
     bool forgetful;        /* values that are cheap to make again are let go (tape/recompute.h) */
     bool with_weights;     /* the backward that runs now does weights too */
     struct hb_exchange *exchange; /* how rows reach experts elsewhere; NULL: all are here (tape/exchange.h) */
+    struct hb_tensor extremes;    /* i64 [2] of watched gradients (ops/finite.h); data NULL: nobody counts */
     struct hb_routing *routing; /* where the expert layer leaves or finds its choices; NULL: nowhere */
 };
 

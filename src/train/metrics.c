@@ -97,6 +97,8 @@ hb_status hb_metrics_write(struct hb_metrics *metrics, const struct hb_metrics_l
     number(out, "loss_scale", line->loss_scale);
     fprintf(out, ", \"skipped\": %s, \"nonfinite\": %s", r->verdict.skipped ? "true" : "false",
             r->verdict.nonfinite ? "true" : "false");
+    fprintf(out, ", \"overflow\": %lld, \"underflow\": %lld", (long long)r->verdict.overflow,
+            (long long)r->verdict.underflow);
     number(out, "tokens_per_second", line->tokens_per_second);
     fprintf(out, ", \"activation_bytes\": %lld", (long long)r->bytes[HB_FOOTPRINT_ACTIVATIONS]);
     if (line->evaluated)

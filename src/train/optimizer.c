@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,13 @@
 #include "core/math64.h"
 #include "core/philox.h"
 #include "core/tree.h"
+
+/* What steers the step, in the block `verdict` of the optimizer. */
+struct scalars {
+    double norm;
+    int64_t extremes[2];
+    int32_t found;
+};
 
 static hb_status allocate(struct hb_optimizer *o, enum hb_dtype dtype, int64_t n, struct hb_tensor *out)
 {
@@ -74,9 +82,12 @@ static hb_status init(struct hb_optimizer *o)
     HB_TRY(allocate(o, HB_I64, chunks, &o->chunk_hash));
     if (o->model->config.precision.stochastic)
         HB_TRY(make_names(o));
-    HB_TRY(allocate(o, HB_U8, sizeof(double) + sizeof(int32_t), &o->verdict));
-    o->norm = hb_tensor_1d(o->context, o->verdict.data, HB_F64, 1);
-    o->found = hb_tensor_1d(o->context, (char *)o->verdict.data + sizeof(double), HB_I32, 1);
+    HB_TRY(allocate(o, HB_U8, sizeof(struct scalars), &o->verdict));
+    char *at = o->verdict.data;
+    o->norm = hb_tensor_1d(o->context, at + offsetof(struct scalars, norm), HB_F64, 1);
+    o->extremes = hb_tensor_1d(o->context, at + offsetof(struct scalars, extremes), HB_I64, 2);
+    o->found = hb_tensor_1d(o->context, at + offsetof(struct scalars, found), HB_I32, 1);
+    HB_TRY(hb_zero(o->context, o->extremes));
     HB_TRY(allocate(o, hb_real_dtype(o->context), 1, &o->coef));
     if (o->mesh)
         return allocate(o, HB_F64, chunks, &o->sums);
@@ -130,18 +141,21 @@ static hb_status whole_sums(struct hb_optimizer *o, float inv_scale)
                                                         .factor = inv_scale,
                                                         .out = hb_tensor_rows(o->squares, first,
                                                                               param->groups),
-                                                        .found = o->found}));
+                                                        .found = o->found,
+                                                        .extremes = o->extremes}));
         first += param->groups;
     }
     return HB_OK;
 }
 
 /* Chunks of one logical tensor: those of full size in one call, a short last one by itself. */
-static hb_status chunk_sums(struct hb_optimizer *o, struct hb_tensor x, float inv_scale, int64_t at)
+static hb_status chunk_sums(struct hb_optimizer *o, struct hb_tensor x, float inv_scale, int64_t at,
+                            struct hb_tensor extremes)
 {
     int64_t count = hb_tensor_count(&x), full = count / HB_CHUNK, rest = count % HB_CHUNK;
     x = hb_tensor_1d(x.home, x.data, x.dtype, count);
-    struct hb_sum_args args = {.squares = true, .factor = inv_scale, .found = o->found};
+    struct hb_sum_args args = {.squares = true, .factor = inv_scale, .found = o->found,
+                               .extremes = extremes};
     if (full) {
         args.x = hb_tensor_rows(x, 0, full * HB_CHUNK);
         args.out = hb_tensor_rows(o->sums, at, full);
@@ -161,6 +175,9 @@ static hb_status shard_sums(struct hb_optimizer *o, float inv_scale)
         struct hb_extent extents[HB_EXTENTS_MAX];
         int64_t each = hb_param_chunks(param) / param->groups, part = hb_param_part_count(param);
         int count = param->trained ? hb_param_extents(param, param->shard, extents) : 0;
+        /* A tied embedding is on two ranks of a pipe; one of them answers for it. */
+        bool answers = hb_model_has_block(o->model, param->block);
+        struct hb_tensor extremes = answers ? o->extremes : (struct hb_tensor){0};
         for (int i = 0; i < count; i++)
             for (int64_t g = 0; g < extents[i].groups; g++) {
                 struct hb_range range = extents[i].range;
@@ -168,7 +185,8 @@ static hb_status shard_sums(struct hb_optimizer *o, float inv_scale)
                              extents[i].first_chunk;
                 if (extents[i].groups > 1)
                     range = (struct hb_range){range.begin + g * part, range.begin + (g + 1) * part};
-                HB_TRY(chunk_sums(o, hb_param_elements(param, param->use[0].root, range), inv_scale, at));
+                HB_TRY(chunk_sums(o, hb_param_elements(param, param->use[0].root, range), inv_scale, at,
+                                  extremes));
             }
     }
     return HB_OK;
@@ -202,10 +220,13 @@ cleanup:
 static hb_status agree_on_found(struct hb_optimizer *o)
 {
     int32_t found;
+    int64_t sums[3];
     HB_TRY(hb_copy_out(o->context, &found, o->found));
-    int64_t most = found;
-    HB_TRY(hb_comm_max(o->mesh->world, &most, 1));
-    found = (int32_t)most;
+    HB_TRY(hb_copy_out(o->context, sums, o->extremes));
+    sums[2] = found;
+    HB_TRY(hb_comm_sum(o->mesh->world, sums, 3));
+    found = sums[2] > 0;
+    HB_TRY(hb_copy_in(o->context, o->extremes, sums));
     return hb_copy_in(o->context, o->found, &found);
 }
 
@@ -340,12 +361,12 @@ static hb_status hash(struct hb_optimizer *o, bool all)
 
 static hb_status read_verdict(struct hb_optimizer *o, struct hb_verdict *verdict)
 {
-    unsigned char host[sizeof(double) + sizeof(int32_t)];
-    int32_t found;
-    HB_TRY(hb_copy_out(o->context, host, o->verdict));
-    memcpy(&verdict->grad_norm, host, sizeof(double));
-    memcpy(&found, host + sizeof(double), sizeof found);
-    verdict->skipped = verdict->nonfinite = found != 0;
+    struct scalars scalars;
+    HB_TRY(hb_copy_out(o->context, &scalars, o->verdict));
+    verdict->grad_norm = scalars.norm;
+    verdict->overflow = scalars.extremes[0];
+    verdict->underflow = scalars.extremes[1];
+    verdict->skipped = verdict->nonfinite = scalars.found != 0;
     return HB_OK;
 }
 

@@ -33,8 +33,10 @@ struct hb_optimizer {
     struct hb_tensor order;      /* i32: of one rank, places in `squares` by name */
     struct hb_tensor sums;       /* several ranks: fp64, a sum per chunk of the parameters here */
     struct hb_tensor chunk_hash; /* i64, of every chunk of the parameters here */
-    struct hb_tensor verdict;    /* one block, which the host reads at once: norm (fp64) and found (i32) */
-    struct hb_tensor norm, found, coef;
+    /* One block, which the host reads at once: norm (fp64), extremes (i64 [2]: numbers out of range
+     * among the gradients of a step, added to), found (i32). */
+    struct hb_tensor verdict;
+    struct hb_tensor norm, extremes, found, coef;
     struct hb_tensor names; /* i64, for stochastic rounding; data NULL: none */
     int64_t applied;        /* updates so far */
     int64_t attempted;      /* steps so far, skipped ones among them: the number in random streams */
@@ -47,6 +49,9 @@ struct hb_optimizer {
 struct hb_verdict {
     bool skipped;   /* nothing changed, because of nonfinite or a veto */
     bool nonfinite; /* a gradient was not finite */
+    /* Numbers among the step's gradients that are not finite, or too small for all their digits
+     * (docs/loss-scaling.md): of the residual stream between blocks, and of parameters. */
+    int64_t overflow, underflow;
     double grad_norm; /* before clipping, unscaled */
     double learning_rate;
 };

@@ -259,6 +259,7 @@ static hb_status run(struct hb_stepper *s, const struct hb_batch *batches, int64
     s->carry.loss_factor = factors.loss;
     s->carry.balance.aux_factor = factors.aux;
     s->carry.balance.z_factor = factors.z;
+    s->tape.extremes = s->optimizer->extremes;
     s->tape.pool.in_use_peak = s->tape.pool.in_use;
     if (s->counts.data)
         HB_TRY(hb_zero(s->context, s->counts));
@@ -283,6 +284,7 @@ static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches,
                            struct hb_factors factors)
 {
     struct hb_executor *executor = &s->ranks->executor;
+    executor->extremes = s->optimizer->extremes;
     HB_TRY(hb_executor_step(executor, batches, M, factors));
     HB_TRY(hb_executor_report(executor));
     if (!s->counts.data)
@@ -344,6 +346,7 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
                        "the step has no label: every one of its %lld tokens is ignored; check the data",
                        (long long)report->tokens);
     struct hb_factors factors = factors_of(s, scale, report->labels, M);
+    HB_TRY(hb_zero(s->context, s->optimizer->extremes));
     HB_TRY(s->ranks ? run_ranks(s, batches, M, factors) : run(s, batches, M, factors, report));
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
     if (s->spikes) /* their judge wants the loss before the update; else the host waits once, behind it */

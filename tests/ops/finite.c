@@ -1,4 +1,5 @@
-/* finite: every place and every kind of number, all storage types, bits, refusals; sum says the same. */
+/* finite: every place and every kind of number, all storage types, counts of what is out of range, bits,
+ * refusals; sum says the same. */
 #include <math.h>
 
 #include "ops/harness.h"
@@ -48,6 +49,72 @@ static void run(struct hb_context *context, const void *data, struct th_outputs 
     th_free(context, &args.x);
     th_free(context, &args.found);
     free(x);
+}
+
+/* Numbers around the bounds of every type: a run of each, so that blocks and threads share them. */
+static float *edge_numbers(int64_t n)
+{
+    static const float edges[] = {0,           -0.0f,        1,         0x1p-102f, 0x1.fffffep-103f,
+                                  0x1p-149f,   -0x1p-126f,   -0x1p-102f, 0x1p-14f,  0x1.ffcp-15f,
+                                  -0x1p-24f,   0x1p-20f,     NAN,       INFINITY,  -INFINITY,
+                                  65504,       0x1.fcp-103f, 0x1.fep-103f, 0x1p-86f, -0x1p-87f,
+                                  0x1.8p-106f, -3};
+    float *x = malloc((size_t)(n + 1) * sizeof *x);
+    assert_non_null(x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = edges[(i / 3 + i) % (int64_t)(sizeof edges / sizeof *edges)];
+    return x;
+}
+
+/* In the type's own values, straight from the definition. */
+static void expect_extremes(struct hb_context *context, struct hb_tensor x, double factor,
+                            int64_t expected[2])
+{
+    double real = x.dtype == HB_F64 ? 0x1p-970 : 0x1p-102, least = x.dtype == HB_F16 ? 0x1p-14 : real;
+    double *values = th_doubles(context, x);
+    for (int64_t i = 0; i < hb_tensor_count(&x); i++) {
+        double size = fabs(values[i]);
+        expected[0] += !isfinite(size);
+        expected[1] += size > 0 && (size < least || size * factor < real);
+    }
+    free(values);
+}
+
+static void run_extremes(struct hb_context *context, const void *data, struct th_outputs *out)
+{
+    static const float factors[] = {1, 0x1p-16f, 0x1p10f};
+    static const int64_t before[2] = {7, 1LL << 40};
+    int64_t n = *(const int64_t *)data, got[2];
+    float *numbers = edge_numbers(n);
+    struct hb_tensor x = th_1d(context, th_storage(context, 0), n, numbers);
+    struct hb_tensor extremes = th_1d(context, HB_I64, 2, before);
+    int64_t expected[2] = {before[0], before[1]};
+    TH_OK(hb_finite(context, &(struct hb_finite_args){.x = x, .extremes = extremes}));
+    expect_extremes(context, x, 1, expected);
+    for (int i = 0; i < 3; i++) {
+        struct hb_sum_args args = {.x = x,
+                                   .factor = factors[i],
+                                   .out = th_1d(context, HB_F64, 1, NULL),
+                                   .extremes = extremes};
+        TH_OK(hb_sum(context, &args));
+        expect_extremes(context, x, (double)factors[i], expected);
+        th_free(context, &args.out);
+    }
+    TH_OK(hb_copy_out(context, got, extremes));
+    assert_int_equal(got[0], expected[0]);
+    assert_int_equal(got[1], expected[1]);
+    th_keep(out, context, "extremes", extremes);
+    th_free(context, &x);
+    th_free(context, &extremes);
+    free(numbers);
+}
+
+static void test_extremes(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {0, 1, 33, 4096, 8193, 100003};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        th_same_bits_everywhere("extremes", run_extremes, &sizes[s]);
 }
 
 static int32_t found_on(struct hb_context *context, struct hb_tensor x, int32_t before)
@@ -137,6 +204,12 @@ static void test_refused(void **state)
     args.found.shape[0] = 2;
     assert_int_equal(hb_finite(&context, &args), HB_ESHAPE);
     args = good;
+    args.extremes = th_1d(&context, HB_I64, 3, NULL);
+    assert_int_equal(hb_finite(&context, &args), HB_ESHAPE);
+    th_free(&context, &args.extremes);
+    args.found = args.extremes = (struct hb_tensor){0}; /* neither */
+    assert_int_equal(hb_finite(&context, &args), HB_ESHAPE);
+    args = good;
     args.x.home = NULL;
     assert_int_equal(hb_finite(&context, &args), HB_EARGUMENT);
     th_free(&context, &good.x);
@@ -148,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_extremes),
         cmocka_unit_test(test_storage),
         cmocka_unit_test(test_refused),
     };
