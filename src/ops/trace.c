@@ -98,8 +98,23 @@ hb_status hb_trace_call_it(struct hb_context *context, const void *data, const c
     if (!copy)
         return HB_FAIL(HB_EMEMORY, "out of memory for the names of a trace");
     free(entry->name);
-    *entry = (struct hb_trace_name){data, what, copy};
+    *entry = (struct hb_trace_name){data, what, copy, false};
     return HB_OK;
+}
+
+hb_status hb_trace_call_part(struct hb_context *context, const void *data, const char *what, const char *name)
+{
+    HB_TRY(hb_trace_call_it(context, data, what, name));
+    struct hb_trace_name *entry = context->trace && data ? find_name(context->trace, data) : NULL;
+    if (entry)
+        entry->part = true;
+    return HB_OK;
+}
+
+bool hb_trace_is_part(const struct hb_op_trace *trace, const void *data)
+{
+    const struct hb_trace_name *entry = find_name(trace, data);
+    return entry && entry->part;
 }
 
 void hb_trace_name_of(const struct hb_op_trace *trace, const void *data, char *text, size_t size)

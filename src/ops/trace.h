@@ -15,6 +15,7 @@
 #define HB_OPS_TRACE_H
 
 #include <stdio.h>
+#include <string.h>
 
 #include "ops/backend.h"
 #include "ops/table.h"
@@ -35,6 +36,7 @@ struct hb_trace_name {
     const void *data; /* NULL: a free entry */
     const char *what; /* "weights of" */
     char *name;       /* owned */
+    bool part;        /* of a stack of tensors the one that begins here */
 };
 
 enum { HB_TRACE_VALUES_MAX = 32 };
@@ -49,6 +51,7 @@ struct hb_op_trace {
     int64_t step, call, microbatch; /* microbatch -1: none */
     struct hb_trace_place place;
     const char *pass; /* "forward", "input gradient", "weight gradient", "fold", "update" */
+    int64_t turn;     /* calls since the block, the direction or the microbatch changed */
     /* memory that has a name */
     struct hb_trace_name *names;
     int64_t name_count, name_capacity;
@@ -75,22 +78,40 @@ void hb_trace_values_name(int64_t step, int64_t call, char text[64]);
 /* All these do nothing on a context without a trace. */
 static inline void hb_trace_microbatch(struct hb_context *context, int64_t microbatch)
 {
+    if (context->trace) {
+        context->trace->microbatch = microbatch;
+        context->trace->turn = 0;
+    }
+}
+
+/* The next calls, in the midst of a block, are about rows of this microbatch. */
+static inline void hb_trace_rows_of(struct hb_context *context, int64_t microbatch)
+{
     if (context->trace)
         context->trace->microbatch = microbatch;
 }
 
 static inline void hb_trace_at(struct hb_context *context, struct hb_trace_place place, const char *pass)
 {
-    if (context->trace) {
-        context->trace->place = place;
-        context->trace->pass = pass;
-    }
+    struct hb_op_trace *trace = context->trace;
+    if (!trace)
+        return;
+    bool same = trace->place.block && strcmp(trace->place.block, place.block) == 0 &&
+                trace->place.layer == place.layer &&
+                (strcmp(trace->pass, "forward") == 0) == (strcmp(pass, "forward") == 0);
+    trace->turn = same ? trace->turn : 0;
+    trace->place = place;
+    trace->pass = pass;
 }
 
 /* The memory at `data` gets a name ("weights of", "lm_head.weight"), in place of an
  * older one; `what` must outlive the trace. NULL for `data` is allowed. */
 HB_MUST_USE hb_status hb_trace_call_it(struct hb_context *context, const void *data, const char *what,
                                        const char *name);
+/* The same for one tensor of a stack. */
+HB_MUST_USE hb_status hb_trace_call_part(struct hb_context *context, const void *data, const char *what,
+                                         const char *name);
+bool hb_trace_is_part(const struct hb_op_trace *trace, const void *data);
 void hb_trace_forget(struct hb_context *context, const void *data);
 
 /* "weights of lm_head.weight", "" for memory without a name. */

@@ -50,6 +50,7 @@ static hb_status take(struct hb_sharding *s, struct hb_unit *unit, size_t bytes)
         at = place(at);
         param->value.data = (char *)unit->gathered->data + at;
         at += hb_tensor_bytes(&param->value);
+        HB_TRY(hb_param_call(s->model->context, param));
     }
     return HB_OK;
 }

@@ -189,10 +189,12 @@ static hb_status expert_product(struct hb_tape *tape, const struct hb_tensor *t,
 {
     for (int64_t s = 0; s < source_count(arrivals); s++) {
         struct source from = source_of(tape, t, arrivals, s);
+        hb_trace_rows_of(tape->context, from.microbatch);
         if (from.rows)
             HB_TRY(grouped(tape, form, epilogue, hb_tensor_rows(a, from.begin, from.rows), b,
                            hb_tensor_rows(out, from.begin, from.rows), from.offsets, none));
     }
+    hb_trace_rows_of(tape->context, tape->microbatch);
     return HB_OK;
 }
 
@@ -430,12 +432,14 @@ static hb_status expert_leaves(struct hb_tape *tape, const struct hb_entry *entr
         struct hb_leaf leaf;
         if (arrivals && from.microbatch < 0)
             continue;
+        hb_trace_rows_of(tape->context, from.microbatch);
         HB_TRY(hb_leaf_begin(tape->gradients, param, 0, from.microbatch, true, &leaf));
         if (from.rows)
             HB_TRY(grouped(tape, HB_PRODUCT_TN, leaf.epilogue, hb_tensor_rows(a, from.begin, from.rows),
                            hb_tensor_rows(b, from.begin, from.rows), leaf.out, from.offsets, leaf.present));
         HB_TRY(hb_leaf_end(tape->gradients, param, 0, &leaf));
     }
+    hb_trace_rows_of(tape->context, tape->microbatch);
     return HB_OK;
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/hash.h"
+#include "ops/trace.h"
 
 const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char *text, size_t size)
 {
@@ -11,6 +12,27 @@ const char *hb_param_logical_name(const struct hb_param *param, int64_t g, char 
     else
         snprintf(text, size, "%s", param->name);
     return text;
+}
+
+const char *hb_param_whole_name(const struct hb_param *param, char *text, size_t size)
+{
+    snprintf(text, size, param->name_after[0] ? "%s*%s" : "%s%s", param->name, param->name_after);
+    return text;
+}
+
+hb_status hb_param_call(struct hb_context *context, const struct hb_param *param)
+{
+    char name[2 * HB_PARAM_NAME_MAX];
+    const struct hb_tensor *value = &param->value;
+    if (!context->trace || !value->data)
+        return HB_OK;
+    if (!context->trace->seek || !param->name_after[0])
+        return hb_trace_call_it(context, value->data, "weights of",
+                                hb_param_whole_name(param, name, sizeof name));
+    for (int64_t g = 0; g < param->groups; g++)
+        HB_TRY(hb_trace_call_part(context, hb_tensor_rows(*value, g, 1).data, "weights of",
+                                  hb_param_logical_name(param, g, name, sizeof name)));
+    return HB_OK;
 }
 
 int64_t hb_param_count(const struct hb_param *param)

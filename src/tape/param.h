@@ -87,6 +87,13 @@ enum { HB_EXTENTS_MAX = 3 };
 int hb_param_extents(const struct hb_param *param, struct hb_range range,
                      struct hb_extent extents[HB_EXTENTS_MAX]);
 
+/* "model.layers.3.mlp.experts.*.up_proj.weight": the name of a stack, of anything else the logical one. */
+const char *hb_param_whole_name(const struct hb_param *param, char *text, size_t size);
+
+/* Gives the memory of the weights its name in a trace, under which every logical tensor
+ * has its own if the trace looks for what is not finite. */
+HB_MUST_USE hb_status hb_param_call(struct hb_context *context, const struct hb_param *param);
+
 /* Sets the weights that are here from all values of the parameter. */
 HB_MUST_USE hb_status hb_param_set(struct hb_context *context, struct hb_param *param, const float *values);
 

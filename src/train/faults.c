@@ -80,31 +80,62 @@ static void nan_of(enum hb_dtype dtype, unsigned char bytes[8])
         memcpy(bytes, &half, sizeof half);
 }
 
-/* The first number of a row becomes NaN; what it was goes to `was`. */
-static hb_status poison(struct hb_context *context, struct hb_tensor tensor, int64_t row,
+/* Element `element` of the stack or tensor becomes NaN, if it is here; what it was goes to `was`. */
+static hb_status poison(struct hb_context *context, const struct hb_param *param, int64_t element,
                         unsigned char was[8], struct hb_tensor *where)
 {
     unsigned char bytes[8];
-    struct hb_tensor at = hb_tensor_rows(tensor, row, 1);
-    *where = hb_tensor_1d(context, at.data, at.dtype, 1);
+    struct hb_range here = param->level == 3 ? param->shard : (struct hb_range){0, hb_param_count(param)};
+    int64_t at = element - param->first_group * hb_param_part_count(param);
+    if (at < here.begin || at >= here.end)
+        return HB_OK;
+    struct hb_tensor all = param->level == 3 ? param->kept : param->value;
+    all = hb_tensor_1d(context, all.data, all.dtype, here.end - here.begin);
+    *where = hb_tensor_rows(all, at - here.begin, 1);
     HB_TRY(hb_copy_out(context, was, *where));
-    nan_of(at.dtype, bytes);
+    nan_of(where->dtype, bytes);
     return hb_copy_in(context, *where, bytes);
 }
 
-static hb_status poison_weight(struct hb_model *model, const char *name)
+/* The most over all ranks. */
+static hb_status most(const struct hb_stepper *stepper, int64_t *value)
 {
+    return stepper->ranks ? hb_comm_max(stepper->ranks->mesh.world, value, 1) : HB_OK;
+}
+
+static hb_status poison_weight(struct hb_stepper *stepper, const char *name)
+{
+    const struct hb_model *model = stepper->model;
     unsigned char was[8];
     struct hb_tensor where;
+    int64_t known = 0;
     for (int64_t p = 0; p < model->param_count; p++) {
-        const struct hb_param *param = model->params[p];
         char text[2 * HB_PARAM_NAME_MAX];
-        snprintf(text, sizeof text, param->name_after[0] ? "%s*%s" : "%s%s", param->name, param->name_after);
-        if (strcmp(text, name) == 0)
-            return poison(model->context, param->value, 0, was, &where);
+        if (strcmp(hb_param_whole_name(model->params[p], text, sizeof text), name) != 0)
+            continue;
+        known = 1;
+        HB_TRY(poison(model->context, model->params[p], 0, was, &where));
     }
+    HB_TRY(most(stepper, &known));
+    if (known)
+        return HB_OK;
     return HB_FAIL(HB_EARGUMENT, "faults: the model has no tensor %s; of experts, write * for the number",
                    name);
+}
+
+/* The first number of the row of the step's first token, which the ranks with microbatch 0 know. */
+static hb_status poison_input(struct hb_faults *f, const struct hb_batches *batches,
+                              struct hb_stepper *stepper)
+{
+    const struct hb_model *model = stepper->model;
+    int64_t id = batches->batch[0].tokens ? batches->batch[0].ids[0] : -1;
+    HB_TRY(most(stepper, &id));
+    f->poisoned = true;
+    if (model->embedding)
+        return poison(model->context, model->embedding, id * model->config.hidden_size, f->was, &f->where);
+    if (model->head && model->config.tie_word_embeddings)
+        return poison(model->context, model->head, id * model->config.hidden_size, f->was, &f->where);
+    return HB_OK;
 }
 
 static void spoil_labels(struct hb_batches *batches, int64_t vocabulary)
@@ -128,11 +159,10 @@ hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *
         switch (fault->kind) {
         case HB_FAULT_OVERFLOW: stepper->loss_gain = stepper->loss_gain * fault->factor; break;
         case HB_FAULT_SPIKE: spoil_labels(batches, model->config.vocab_size); break;
-        case HB_FAULT_WEIGHT: HB_TRY(poison_weight(model, fault->tensor)); break;
+        case HB_FAULT_WEIGHT: HB_TRY(poison_weight(stepper, fault->tensor)); break;
         default:
-            if (!f->poisoned.data)
-                HB_TRY(poison(model->context, model->embedding->value, batches->batch[0].ids[0], f->was,
-                              &f->poisoned));
+            if (!f->poisoned)
+                HB_TRY(poison_input(f, batches, stepper));
         }
     }
     return HB_OK;
@@ -141,9 +171,9 @@ hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *
 hb_status hb_faults_end(struct hb_faults *f, struct hb_stepper *stepper)
 {
     stepper->loss_gain = 1;
-    if (!f->poisoned.data)
-        return HB_OK;
-    hb_status status = hb_copy_in(stepper->context, f->poisoned, f->was);
-    f->poisoned.data = NULL;
+    bool here = f->where.data != NULL;
+    hb_status status = here ? hb_copy_in(stepper->context, f->where, f->was) : HB_OK;
+    f->where.data = NULL;
+    f->poisoned = false;
     return status;
 }

@@ -6,7 +6,9 @@
  *   nan       a number of the embedding row of the step's first token is NaN in
  *             this step: an input that is not finite
  *   spike     the step's labels are wrong ones: a finite jump of the loss
- *   weight    element 0 of `tensor` becomes NaN and stays it */
+ *   weight    element 0 of `tensor` becomes NaN and stays it
+ *
+ * In every layout the same: each rank that holds the number changes it. */
 #ifndef HB_TRAIN_FAULTS_H
 #define HB_TRAIN_FAULTS_H
 
@@ -28,15 +30,15 @@ enum { HB_FAULTS_MAX = 1024 };
 struct hb_faults {
     const struct hb_fault *list; /* the configuration's */
     int64_t count;
-    /* to be put back after the step */
-    struct hb_tensor poisoned; /* data NULL: nothing */
+    bool poisoned; /* a number is to be put back after the step, here or on another rank */
+    struct hb_tensor where; /* the number; data NULL: not here */
     unsigned char was[8];
 };
 
 /* The list under `faults`: maps with step, kind and, by kind, factor or tensor. */
 HB_MUST_USE hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list, int64_t *count);
 
-/* Around step number `step`, whose batches are filled. */
+/* Around step number `step`, whose batches are filled. Collective: the stepper's ranks. */
 HB_MUST_USE hb_status hb_faults_begin(struct hb_faults *faults, int64_t step, struct hb_batches *batches,
                                       struct hb_stepper *stepper);
 HB_MUST_USE hb_status hb_faults_end(struct hb_faults *faults, struct hb_stepper *stepper);

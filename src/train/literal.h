@@ -11,7 +11,8 @@
 
 #include "train/step.h"
 
-/* As hb_step with its arguments; verdict.nonfinite says that the loss was not finite. */
+/* As hb_step with its arguments, but that all microbatches are filled on every rank;
+ * verdict.nonfinite says that the loss was not finite. */
 HB_MUST_USE hb_status hb_step_literal(struct hb_stepper *stepper, const struct hb_batch *batches,
                                       int64_t microbatches, float scale, bool digest,
                                       struct hb_step_report *report);

@@ -6,19 +6,13 @@
 #include "train/metrics.h"
 #include "train/trace_blocks.h"
 
-/* The name of a parameter, of a stack with a star for the expert. */
-static void param_name(const struct hb_param *p, char *text, size_t size)
-{
-    snprintf(text, size, p->name_after[0] ? "%s*%s" : "%s%s", p->name, p->name_after);
-}
-
 hb_status hb_run_trace_names(const struct hb_model *model)
 {
     for (int64_t i = 0; i < model->param_count; i++) {
         const struct hb_param *p = model->params[i];
         char name[2 * HB_PARAM_NAME_MAX];
-        param_name(p, name, sizeof name);
-        HB_TRY(hb_trace_call_it(model->context, p->value.data, "weights of", name));
+        hb_param_whole_name(p, name, sizeof name);
+        HB_TRY(hb_param_call(model->context, p));
         HB_TRY(hb_trace_call_it(model->context, p->m.data, "first moment of", name));
         HB_TRY(hb_trace_call_it(model->context, p->v.data, "second moment of", name));
         for (int u = 0; u < p->use_count; u++)

@@ -223,14 +223,35 @@ static hb_status report_losses(struct hb_stepper *s, const struct hb_batch *batc
     return status;
 }
 
-static void count_batches(const struct hb_batch *batches, int64_t M, int64_t *tokens, int64_t *labels)
+/* Of all, or of those wanted. */
+static void count_batches(const struct hb_batch *batches, int64_t M, const bool *wanted, int64_t *tokens,
+                          int64_t *labels)
 {
     *tokens = *labels = 0;
     for (int64_t m = 0; m < M; m++) {
+        if (wanted && !wanted[m])
+            continue;
         *tokens += batches[m].tokens;
         for (int64_t i = 0; i < batches[m].tokens; i++)
             *labels += batches[m].labels[i] >= 0;
     }
+}
+
+/* Every data rank counts its own. */
+static hb_status count_ranks(const struct hb_stepper *s, const struct hb_batch *batches, int64_t M,
+                             struct hb_step_report *report)
+{
+    bool *wanted = calloc((size_t)s->microbatches, sizeof *wanted);
+    int64_t counts[2];
+    if (!wanted)
+        return HB_FAIL(HB_EMEMORY, "out of memory for a step");
+    hb_ranks_wanted(s->ranks, wanted);
+    count_batches(batches, M, wanted, &counts[0], &counts[1]);
+    free(wanted);
+    HB_TRY(hb_comm_sum(s->ranks->mesh.data, counts, 2));
+    report->tokens = counts[0];
+    report->labels = counts[1];
+    return HB_OK;
 }
 
 static bool is_spike(void *context, double grad_norm)
@@ -334,13 +355,10 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     if (M < 1 || M > s->microbatches)
         return HB_FAIL(HB_EARGUMENT, "a step of %lld microbatches, must be from 1 to %lld", (long long)M,
                        (long long)s->microbatches);
-    count_batches(batches, M, &report->tokens, &report->labels);
-    if (s->ranks) {
-        int64_t counts[2] = {report->tokens, report->labels};
-        HB_TRY(hb_comm_sum(s->ranks->mesh.data, counts, 2));
-        report->tokens = counts[0];
-        report->labels = counts[1];
-    }
+    if (s->ranks)
+        HB_TRY(count_ranks(s, batches, M, report));
+    else
+        count_batches(batches, M, NULL, &report->tokens, &report->labels);
     if (report->labels == 0)
         return HB_FAIL(HB_EARGUMENT,
                        "the step has no label: every one of its %lld tokens is ignored; check the data",
@@ -374,7 +392,7 @@ hb_status hb_step_evaluate(struct hb_stepper *s, const struct hb_batch *batches,
     double *sums = calloc((size_t)M, sizeof *sums);
     if (!sums)
         return HB_FAIL(HB_EMEMORY, "out of memory for an evaluation");
-    count_batches(batches, M, &tokens, labels);
+    count_batches(batches, M, NULL, &tokens, labels);
     hb_status status = s->ranks ? hb_executor_evaluate(&s->ranks->executor, batches, M, sums)
                                 : evaluate(s, batches, M, sums);
     *loss_sum = before;

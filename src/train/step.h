@@ -51,7 +51,7 @@ HB_MUST_USE hb_status hb_stepper_init(struct hb_stepper *stepper, struct hb_mode
                                       struct hb_optimizer *optimizer, int64_t microbatches, int64_t tokens);
 /* For a rank of several, whose ranks have been started. From then on hb_step and
  * hb_step_evaluate are collective: world. Of the batches of a step only this rank's
- * (hb_ranks_wanted) need be filled, the others have no tokens. */
+ * (hb_ranks_wanted) need be filled, the others are not looked at. */
 HB_MUST_USE hb_status hb_stepper_init_ranks(struct hb_stepper *stepper, struct hb_ranks *ranks,
                                             struct hb_optimizer *optimizer);
 void hb_stepper_release(struct hb_stepper *stepper);

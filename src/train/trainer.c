@@ -119,21 +119,6 @@ static int threads_of(const struct hb_run_config *c)
     return all > ranks ? all / ranks : 1;
 }
 
-/* What changes weights between steps, or needs the whole loss between two passes, is for one rank. */
-static hb_status check_ranks(const struct hb_run_config *c)
-{
-    if (c->loss_scale.preset == HB_SCALER_ARTICLE_LITERAL)
-        return HB_FAIL(HB_EUNSUPPORTED, "%s: the article's literal loss scaling is for one rank",
-                       hb_yaml_place(c->doc, "training.loss_scale"));
-    for (int64_t i = 0; i < c->fault_count; i++)
-        if (c->faults[i].kind != HB_FAULT_OVERFLOW && c->faults[i].kind != HB_FAULT_SPIKE)
-            return HB_FAIL(HB_EUNSUPPORTED,
-                           "%s: faults of the kinds nan and weight are for one rank; several ranks take "
-                           "overflow and spike",
-                           hb_yaml_place(c->doc, "faults"));
-    return HB_OK;
-}
-
 /* This rank's part of the model, and what runs it. */
 static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_config *optimizer)
 {
@@ -142,7 +127,6 @@ static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_confi
         .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule,
         .microbatches = c->accumulate,
         .recompute = c->recompute, .sequences = c->microbatch, .length = c->sequence_length};
-    HB_TRY(check_ranks(c));
     t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
     if (!t->wanted)
         return HB_FAIL(HB_EMEMORY, "out of memory for a trainer");
@@ -448,19 +432,43 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
+/* The first of what the ranks have found, in words. */
+static hb_status agree_on_first(struct hb_trainer *t, struct hb_nonfinite *found, char *text, size_t size)
+{
+    struct hb_comm *world = t->ranks.mesh.world;
+    int ranks = hb_comm_size(world), first = 0;
+    struct answer {
+        int64_t found, key[HB_NONFINITE_KEY];
+    } own = {.found = found->found}, *all = calloc((size_t)ranks, sizeof *all);
+    size_t *bytes = calloc((size_t)ranks, sizeof *bytes);
+    hb_status status = all && bytes ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a diagnosis");
+    memcpy(own.key, found->key, sizeof own.key);
+    for (int r = 0; status == HB_OK && r < ranks; r++)
+        bytes[r] = sizeof own;
+    if (status == HB_OK)
+        status = hb_comm_gather(world, &own, all, bytes);
+    struct hb_nonfinite best = {0};
+    for (int r = 0; status == HB_OK && r < ranks; r++)
+        if (all[r].found && hb_nonfinite_before(all[r].key, &best)) {
+            best.found = true;
+            memcpy(best.key, all[r].key, sizeof best.key);
+            first = r;
+        }
+    free(all);
+    free(bytes);
+    HB_TRY(status);
+    return hb_comm_broadcast(world, first, text, size);
+}
+
 /* Runs the step that was just run once more and looks at every tensor: why must
  * the run end? Only after a skipped step, or in a run that is lost anyway. */
 static hb_status diagnose(struct hb_trainer *t, float scale)
 {
-    if (t->stepper.ranks)
-        return HB_FAIL(HB_ENONFINITE,
-                       "updates were skipped again and again; run the last step on one rank, which names "
-                       "the first tensor that is not finite");
     const struct hb_run_config *c = t->config;
     struct hb_nonfinite found = {0};
-    struct hb_op_trace trace = {.seek = &found, .microbatch = -1};
+    struct hb_op_trace trace = {.seek = &found, .microbatch = -1, .place = {"", -1}, .pass = ""};
     struct hb_step_report ignored;
-    char text[512];
+    char text[512] = "";
     t->context.trace = &trace;
     hb_status status = hb_run_trace_names(t->model);
     if (status == HB_OK)
@@ -469,6 +477,8 @@ static hb_status diagnose(struct hb_trainer *t, float scale)
     hb_trace_close(&trace);
     HB_TRY(status);
     hb_nonfinite_describe(&found, text, sizeof text);
+    if (t->stepper.ranks)
+        HB_TRY(agree_on_first(t, &found, text, sizeof text));
     return HB_FAIL(HB_ENONFINITE,
                    "%lld steps in a row were not applied (training.stop_after_skips); the first tensor that "
                    "is not finite in "
@@ -486,7 +496,7 @@ static hb_status step(struct hb_trainer *t, struct hb_step_report *report)
     HB_TRY(hb_scaler_usable(&t->scaler));
     HB_TRY(hb_faults_begin(&t->faults, t->attempted + 1, &t->batches, &t->stepper));
     hb_run_trace_begin(t->trace, t->attempted + 1);
-    bool later = t->faults.poisoned.data; /* the digest is that of the weights without the fault */
+    bool later = t->faults.poisoned; /* the digest is that of the weights without the fault */
     HB_TRY((literal ? hb_step_literal : hb_step)(&t->stepper, t->batches.batch, c->accumulate, scale,
                                                  digest && !later, report));
     HB_TRY(hb_run_trace_end(t->trace));
@@ -509,7 +519,8 @@ static hb_status advance(struct hb_trainer *t, double *seconds)
     double start = hb_clock_now(), scale = t->scaler.scale;
     hb_timeline_step(t->timeline, t->attempted + 1);
     hb_timeline_begin(t->timeline);
-    HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted, t->wanted));
+    bool literal = c->loss_scale.preset == HB_SCALER_ARTICLE_LITERAL; /* its first look is at all of them */
+    HB_TRY(hb_batches_fill(&t->batches, t->train, t->attempted, literal ? NULL : t->wanted));
     hb_fault_step(t->attempted + 1);
     HB_TRY(step(t, &report));
     hb_timeline_end(t->timeline, HB_SPAN_OTHER, "step");

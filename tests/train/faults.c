@@ -196,7 +196,7 @@ static void test_stop_names_the_tensor(void **state)
     assert_true(hb_file_exists(scratch("poisoned/checkpoints/step-00000004/manifest.json")));
     expect(RUN("experts", stop,
                "faults=[{step: 1, kind: weight, tensor: 'model.layers.1.mlp.experts.*.down_proj.weight'}]"),
-           "weights of model.layers.1.mlp.experts.*.down_proj.weight", "decoder 1", "forward");
+           "weights of model.layers.1.mlp.experts.0.down_proj.weight", "decoder 1", "forward");
     expect(RUN("inputs", stop, "faults=[{step: 1, kind: nan}, {step: 2, kind: nan}, {step: 3, kind: nan}]"),
            "weights of model.embed_tokens.weight", "embedding_forward reads in embedding, forward", "is nan");
     /* Never too small for the first gradient: dlogits = (p - y) 2^127 of a constant scale. */
