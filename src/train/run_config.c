@@ -170,6 +170,22 @@ static hb_status read_precision(struct hb_run_config *c)
     return hb_precision_check(&c->precision) == HB_OK ? HB_OK : hb_yaml_fail(node, "%s", hb_error());
 }
 
+/* A window longer than the text is full attention, and sinks may be more than the window: both mean what they
+ * say. A number of full layers that leaves nothing to slide does not. */
+static hb_status read_window(struct hb_run_config *c)
+{
+    const struct hb_yaml_node *node = hb_yaml_get(c->doc, "model.max_window_layers");
+    hb_model_config_slide_from(&c->model, c->max_window_layers);
+    if (c->max_window_layers && !c->model.sliding_window)
+        return hb_yaml_fail(node, "needs model.sliding_window; without one all layers are full");
+    if (c->max_window_layers && c->max_window_layers >= c->model.num_hidden_layers)
+        return hb_yaml_fail(node,
+                            "must be below model.num_hidden_layers (%lld), or no layer slides; leave out "
+                            "model.sliding_window for that",
+                            (long long)c->model.num_hidden_layers);
+    return HB_OK;
+}
+
 static hb_status load(struct hb_run_config *c, const char *const *overrides, int override_count)
 {
     for (int i = 0; i < override_count; i++)
@@ -178,7 +194,7 @@ static hb_status load(struct hb_run_config *c, const char *const *overrides, int
     HB_TRY(hb_yaml_bind(c->doc, fields, FIELDS, c));
     c->model.balance = (enum hb_balance_kind)c->model_balance;
     c->model.memory_combine = (enum hb_attention_combine)c->model_combine;
-    hb_model_config_slide_from(&c->model, c->max_window_layers);
+    HB_TRY(read_window(c));
     HB_TRY(read_shards(c));
     HB_TRY(read_precision(c));
     c->model.precision = c->precision;

@@ -144,6 +144,25 @@ static void impossible(const char *override, const char *part)
     hb_run_config_release(&c);
 }
 
+static void test_windows(void **state)
+{
+    (void)state;
+    struct hb_run_config c;
+    char text[1024];
+    refused_line("max_window_layers: 1", "run.yaml:12: model.max_window_layers: needs model.sliding_window");
+    snprintf(text, sizeof text, "%s  sliding_window: 8\n  max_window_layers: 3\n", usual);
+    refused(text, "run.yaml:13: model.max_window_layers: must be below model.num_hidden_layers (3)");
+    static const char *const wide[] = {"model.sliding_window=1000", "model.attention_sinks=2000",
+                                       "data.sequence_length=16", "model.max_window_layers=1"};
+    OK(load_with(usual, wide, 4, &c));
+    c.model.vocab_size = 300;
+    OK(hb_run_config_check_model(&c));
+    assert_true(!c.model.sliding_layer[0] && c.model.sliding_layer[1] && c.model.sliding_layer[2]);
+    hb_run_config_release(&c);
+    impossible("model.attention_sinks=4", "needs a sliding_window");
+    impossible("model.memory_combine=gated", "memory_combine gated needs memory_slots");
+}
+
 static void test_impossible_shapes(void **state)
 {
     (void)state;
@@ -370,7 +389,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),    cmocka_unit_test(test_unknown_keys),
         cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_out_of_range),
-        cmocka_unit_test(test_missing),     cmocka_unit_test(test_impossible_shapes),
+        cmocka_unit_test(test_missing),     cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_impossible_shapes),
         cmocka_unit_test(test_overrides),   cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_init_from),   cmocka_unit_test(test_same),
         cmocka_unit_test(test_recompute),   cmocka_unit_test(test_precision),
