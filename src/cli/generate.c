@@ -34,6 +34,10 @@ static const char usage[] =
     "  --threads N         0: all processors (default 0)\n"
     "  --help              this text\n";
 
+/* Tokens of the prompt that are worked on at a time, so that a long one needs its cache
+ * and little else. No bit depends on it. */
+enum { PROMPT_CHUNK = 512 };
+
 struct request {
     const char *folder, *prompt, *backend;
     int64_t tokens, threads, seed;
@@ -108,8 +112,8 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
                                        : HB_FAIL(HB_EMEMORY, "out of memory for %lld logits", (long long)V);
     if (status != HB_OK)
         goto cleanup;
-    HB_TRY_CLEAN(
-        hb_generator_init(&generator, model, (int64_t)prompt->count + r->tokens, (int64_t)prompt->count));
+    int64_t chunk = (int64_t)prompt->count < PROMPT_CHUNK ? (int64_t)prompt->count : PROMPT_CHUNK;
+    HB_TRY_CLEAN(hb_generator_init(&generator, model, (int64_t)prompt->count + r->tokens, chunk));
     HB_TRY_CLEAN(hb_generator_feed(&generator, prompt->data, (int64_t)prompt->count, logits));
     for (; count < r->tokens; count++) {
         if (!all_finite(logits, V)) {
