@@ -80,8 +80,9 @@ void hb_comm_abort(struct hb_comm *world, int code);
 
 /* Was this process started as one of several ranks? */
 bool hb_comm_is_parallel(void);
-/* Ranks on this machine, as far as the launcher says; at least 1. */
+/* Ranks on this machine, as far as the launcher says; at least 1. The number of this one among them. */
 int hb_comm_local_ranks(void);
+int hb_comm_local_rank(void);
 /* "MPICH 4.0.2", or "none: built without MPI". */
 const char *hb_comm_library(void);
 

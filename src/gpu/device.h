@@ -12,7 +12,8 @@ extern "C" {
 
 struct gpu_device;
 
-/* The first device of the process. HB_EUNSUPPORTED says what is missing: a driver, a newer one, a device. */
+/* Of the devices that the process sees, the one of its number among the ranks of the machine.
+ * HB_EUNSUPPORTED says what is missing: a driver, a newer one, a device. */
 hb_status HB_GPU(device_open)(struct gpu_device **out);
 void HB_GPU(device_close)(struct gpu_device *device);
 

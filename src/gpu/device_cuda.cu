@@ -3,6 +3,10 @@
 
 #include <stdlib.h>
 
+extern "C" {
+#include "comm/comm.h"
+}
+
 /* Copies in go through pinned memory, because from ordinary memory they would wait for the queue.
  * It has two halves; one is filled again when the copies from it are done. */
 static const size_t HALF = (size_t)4 << 20;
@@ -101,7 +105,9 @@ static hb_status keep_freed_memory(struct gpu_device *device, int number)
 
 static hb_status set_up(struct gpu_device *device)
 {
-    int number = 0;
+    int devices = 0;
+    CUDA_TRY("counting devices", cudaGetDeviceCount(&devices));
+    int number = hb_comm_local_rank() % devices; /* ranks of a machine take them in turn */
     CUDA_TRY("choosing a device", cudaSetDevice(number));
     HB_TRY(check_architecture(number));
     CUDA_TRY("counting multiprocessors", cudaDeviceGetAttribute(&device->multiprocessors,

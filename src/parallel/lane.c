@@ -12,6 +12,12 @@ struct hb_lane *hb_lane_find(const struct hb_executor *e, int stage, int64_t rou
     return e->lanes[place_of(e, stage, round)];
 }
 
+/* Between ops: messages of all groups move on. */
+static void look_at_messages(const void *mesh)
+{
+    hb_comm_progress(((const struct hb_mesh *)mesh)->world);
+}
+
 static hb_status create(struct hb_executor *e, struct hb_lane **out)
 {
     struct hb_lane *lane = calloc(1, sizeof *lane);
@@ -30,6 +36,8 @@ static hb_status create(struct hb_executor *e, struct hb_lane **out)
     hb_tape_init(&lane->tape, e->context);
     hb_pool_init_shared(&lane->tape.pool, &e->pool);
     lane->tape.exchange = e->exchange;
+    lane->tape.between = look_at_messages;
+    lane->tape.between_whom = e->mesh;
     lane->tape.precision = &e->model->config.precision;
     *out = lane;
     return HB_OK;

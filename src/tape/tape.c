@@ -77,6 +77,12 @@ bool hb_tape_recording(const struct hb_tape *tape)
     return tape->gradients != NULL;
 }
 
+static void look_around(const struct hb_tape *tape)
+{
+    if (tape->between)
+        tape->between(tape->between_whom);
+}
+
 static hb_status run_weight(struct hb_tape *tape, struct hb_entry *entry)
 {
     if (entry->weight_done)
@@ -86,6 +92,7 @@ static hb_status run_weight(struct hb_tape *tape, struct hb_entry *entry)
         hb_status status = entry->kind->backward_weight(tape, entry);
         if (status != HB_OK)
             return hb_fail_in(status, "%s (weights)", entry->kind->name);
+        look_around(tape);
     }
     finish(tape, entry);
     return HB_OK;
@@ -114,6 +121,7 @@ hb_status hb_tape_backward_input(struct hb_tape *tape, int64_t begin, int64_t en
             hb_status status = entry->kind->backward_input(tape, entry);
             if (status != HB_OK)
                 return hb_fail_in(status, "%s (inputs)", entry->kind->name);
+            look_around(tape);
             entry->input_done = true;
         }
         /* An entry whose value a postponed weight gradient may ask for again stays until then. */
@@ -193,6 +201,7 @@ hb_status hb_tape_record(struct hb_tape *tape, const struct hb_entry_kind *kind,
                          struct hb_entry **entry)
 {
     *entry = NULL;
+    look_around(tape); /* an op's forward has run */
     if (!hb_tape_recording(tape))
         return HB_OK;
     if (tape->entry_count == tape->entry_capacity) {

@@ -85,6 +85,8 @@ struct hb_tape {
     bool with_weights;     /* the backward that runs now does weights too */
     struct hb_exchange *exchange; /* how rows reach experts elsewhere; NULL: all are here (tape/exchange.h) */
     struct hb_tensor extremes;    /* i64 [2] of watched gradients (ops/finite.h); data NULL: nobody counts */
+    void (*between)(const void *whom); /* NULL, or called between ops: what else a rank must look after */
+    const void *between_whom;
     struct hb_routing *routing; /* where the expert layer leaves or finds its choices; NULL: nowhere */
 };
 
