@@ -1,5 +1,6 @@
 #include "cli/scaler.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +44,7 @@ static hb_status replay(struct hb_scaler *scaler)
     int64_t step = 0, found_steps = 0;
     printf("%-8s %-5s %-24s %-9s %s\n", "step", "found", "scale", "action", "update");
     for (int c; (c = getchar()) != EOF;) {
-        if (strchr(" \t\r\n", c))
+        if (c != 0 && strchr(" \t\r\n", c))
             continue;
         step++;
         if (c != '0' && c != '1')
@@ -61,6 +62,8 @@ static hb_status replay(struct hb_scaler *scaler)
                            "%s ends the run",
                            step, scale, hb_scaler_preset_name(scaler->rule.preset));
     }
+    if (ferror(stdin))
+        return HB_FAIL(HB_EIO, "cannot read the trace from standard input: %s", strerror(errno));
     printf("# %" PRId64 " steps, %" PRId64 " not finite (%.4g %%), next scale %.17g\n", step, found_steps,
            step ? 100 * (double)found_steps / (double)step : 0, scaler->scale);
     return HB_OK;

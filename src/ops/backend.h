@@ -47,7 +47,9 @@
 #include "ops/sum.h"
 #include "ops/swiglu.h"
 
-#define HB_BACKEND_API 1
+/* What a plug-in was compiled against. It rises with every change of struct hb_backend or
+ * of the arguments of an op, optional ones too: an old object would leave them out in silence. */
+#define HB_BACKEND_API 2
 
 /* The numerics contract (docs/numerics.md) that this library keeps. */
 #define HB_NUMERICS_VERSION 1

@@ -28,6 +28,11 @@ run 0 '^# 0 steps' '' none
 run 0 'usage: hornbook scaler' '' --help
 run 1 'step 18: the scale is at its minimum of 1 and cannot fall; deepspeed ends the run' 111111111111111111111 deepspeed
 run 1 "step 3 of the trace is '2', must be 0 or 1" '012' torch
+# What a string cannot hold: a byte 0, and a trace that cannot be read.
+! printf '0\0' | "$program" scaler torch >"$work/said" 2>&1 && grep -q "step 2 of the trace is '?'" "$work/said" ||
+    { echo "a byte 0 passed"; cat "$work/said"; exit 1; }
+! "$program" scaler torch <"$work" >"$work/said" 2>&1 && grep -q 'cannot read the trace' "$work/said" ||
+    { echo "a folder passed as a trace"; cat "$work/said"; exit 1; }
 run 2 'PRESET must be none, torch' '' fancy
 run 2 'the preset is missing' ''
 run 2 'only one preset' '' torch apex
