@@ -138,6 +138,9 @@ static void mpi_destroy(struct hb_comm *comm)
             break;
         }
     if (handle == MPI_COMM_WORLD) {
+        /* MPI_Finalize may wait for what a peer has to confirm and that one, already further inside of it,
+         * does not look any more (seen over TCP): a barrier makes all look once more. */
+        MPI_Barrier(handle);
         MPI_Finalize();
     } else {
         MPI_Comm_free(&handle);

@@ -84,12 +84,16 @@ static hb_status take_line(struct results *r, const char *path, int64_t number, 
     const json_t *step = json_object_get(call, "step"), *m = json_object_get(call, "microbatch");
     const char *block = json_string_value(json_object_get(call, "block"));
     const char *pass = json_string_value(json_object_get(call, "pass")), *name;
+    const char *op = json_string_value(json_object_get(call, "op"));
+    bool grouped = json_object_get(json_object_get(call, "in"), "offsets") != NULL;
     struct result result = {.step = json_integer_value(step), .microbatch = json_integer_value(m)};
     json_t *output;
     hb_status status = json_is_integer(step) && block && pass
                            ? HB_OK
                            : HB_FAIL(HB_EFORMAT, "%s:%lld: is no line of a trace", path, (long long)number);
-    bool wanted = status == HB_OK && m;
+    /* No results of a block: what finite counts of a whole step, and the rows that a rank's experts work on
+     * for the microbatches of others. */
+    bool wanted = status == HB_OK && m && !grouped && !(op && strcmp(op, "finite") == 0);
     for (int p = FORWARD; wanted && p <= BACKWARD; p++) {
         /* The head makes gradients as it goes forward: its last output is a leaf of the fold. */
         if (strcmp(pass, pass_names[p]) != 0 || (p == FORWARD && strcmp(block, "head") == 0))

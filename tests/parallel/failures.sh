@@ -63,7 +63,7 @@ ended 3 pp=3 hang:exchange@2/1 1 "no answer from rank 1: it hangs or is gone (ra
 rm -rf "$work/other"
 
 # --- one rank's disk is full: its files may have 12 KiB. The memory that ranks share is a file, too: over TCP.
-if UCX_TLS=tcp,self "$HB_MPIEXEC" -n 1 "$HB_PROGRAM" train "$work/run.yaml" --set run_folder="$work/other" \
+if UCX_TLS=tcp,self timeout -k 1 60 "$HB_MPIEXEC" -n 1 "$HB_PROGRAM" train "$work/run.yaml" --set run_folder="$work/other" \
     --parallel dp=2 : -n 1 sh -c "trap '' XFSZ; ulimit -f 24; exec \"\$0\" \"\$@\"" "$HB_PROGRAM" train \
     "$work/run.yaml" --set run_folder="$work/other" --parallel dp=2 </dev/null >"$work/other.log" 2>&1; then
     broken "a full disk: ended well"
