@@ -7,6 +7,7 @@
  *    least memory). Bytes are those beside q, k, v, out and their gradients.
  * 2. A window of 2048 with 64 slots against all keys at 16K: forward, forward with
  *    backward, one token behind 16K others, bytes of the cache of keys and values.
+ *    The window without slots as well, for torch_attention.py's masked form.
  *
  * The best call counts; --quick measures each once, up to 4K. */
 #include <math.h>
@@ -309,12 +310,17 @@ static void measure(struct bench *b, int64_t T, bool windows)
     flash_lse(b, &x);
     double window_f = best(b, flash_forward, &x), window_b = best(b, flash_both, &x);
     flash_close(b, &x);
+    x = flash_open(b, T, T, WINDOW, 0, 0); /* what a masked form without slots computes */
+    flash_lse(b, &x);
+    double alone_f = best(b, flash_forward, &x), alone_b = best(b, flash_both, &x);
+    flash_close(b, &x);
     double full = token(b, T, 0, 0), near = token(b, T, WINDOW, SLOTS);
     double row = 2.0 * (double)b->H * D * sizeof(float);
     printf("\nwindow %d + %d slots against all keys, T %lld, %lld heads of %d\n", WINDOW, SLOTS, (long long)T,
            (long long)b->H, D);
     printf("forward          %10.2f ms %10.2f ms   x %.2f\n", forward, window_f, forward / window_f);
     printf("with backward    %10.2f ms %10.2f ms   x %.2f\n", both, window_b, both / window_b);
+    printf("without slots: forward %.2f ms, with backward %.2f ms\n", alone_f, alone_b);
     printf("one token        %10.4f ms %10.4f ms   x %.2f\n", full, near, full / near);
     printf("cache            %10.2f MB %10.2f MB   -%.1f %%\n", (double)T * row / 1e6,
            (WINDOW + SLOTS) * row / 1e6, 100 * (1 - (double)(WINDOW + SLOTS) / (double)T));
