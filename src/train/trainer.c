@@ -480,9 +480,9 @@ static hb_status diagnose(struct hb_trainer *t, float scale)
     if (t->stepper.ranks)
         HB_TRY(agree_on_first(t, &found, text, sizeof text));
     return HB_FAIL(HB_ENONFINITE,
-                   "%lld steps in a row were not applied (training.stop_after_skips); the first tensor that "
-                   "is not finite in "
-                   "this one: %s; the loss scale was %g, earlier checkpoints are whole",
+                   "%lld steps in a row were skipped or not finite (training.stop_after_skips); the first "
+                   "tensor that is not finite in this one: %s; the loss scale was %g, earlier checkpoints "
+                   "are whole",
                    (long long)t->skips, text, (double)scale);
 }
 

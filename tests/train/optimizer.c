@@ -36,6 +36,7 @@ static void open_bench(struct bench *b, int64_t experts, const struct hb_optimiz
 static void close_bench(struct bench *b)
 {
     hb_optimizer_release(&b->optimizer);
+    assert_null(b->optimizer.context);
     hb_optimizer_release(&b->optimizer); /* a second time is none */
     tiny_close(&b->tiny);
 }
