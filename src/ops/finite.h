@@ -17,7 +17,7 @@ struct hb_context;
 
 struct hb_finite_args {
     struct hb_tensor x;
-    struct hb_tensor found; /* i32 [1], or-ed; data NULL: not asked */
+    struct hb_tensor found;    /* i32 [1], or-ed; data NULL: not asked */
     struct hb_tensor extremes; /* i64 [2], added to; data NULL: not asked */
 };
 

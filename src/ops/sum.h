@@ -28,9 +28,9 @@ struct hb_context;
 struct hb_sum_args {
     struct hb_tensor x;
     bool squares;
-    float factor;         /* 1 / loss scale for gradients (a power of two), else 1 */
-    struct hb_tensor out;   /* fp64 [G] */
-    struct hb_tensor found; /* i32 [1], or-ed; data NULL: not asked */
+    float factor;              /* 1 / loss scale for gradients (a power of two), else 1 */
+    struct hb_tensor out;      /* fp64 [G] */
+    struct hb_tensor found;    /* i32 [1], or-ed; data NULL: not asked */
     struct hb_tensor extremes; /* i64 [2], added to; data NULL: not asked */
 };
 

@@ -1,6 +1,6 @@
 #include "ops/finite.h"
 
-#include "ref/ref.h"
+#include "ref/extremes.h"
 
 /* All exponent bits set: an infinity or a NaN. On bits, so that no compiler can think it away. */
 static bool is_finite(const struct hb_tensor *t, int64_t i)
@@ -19,22 +19,26 @@ static bool is_finite(const struct hb_tensor *t, int64_t i)
     }
 }
 
+void HB_REF(find_extremes)(const struct hb_tensor *t, double bound, struct hb_tensor found,
+                           struct hb_tensor extremes)
+{
+    int64_t n = hb_tensor_count(t), overflow = 0, underflow = 0, *counts = extremes.data;
+    for (int64_t i = 0; i < n; i++) {
+        real x = load(t, i), size = x < 0 ? -x : x;
+        overflow += !is_finite(t, i);
+        underflow += size > 0 && size < (real)bound;
+    }
+    if (found.data && overflow)
+        *(int32_t *)found.data = 1;
+    if (counts) {
+        counts[0] += overflow;
+        counts[1] += underflow;
+    }
+}
+
 hb_status HB_REF(finite)(struct hb_context *context, const struct hb_finite_args *args)
 {
     (void)context;
-    int64_t n = hb_tensor_count(&args->x), overflow = 0, underflow = 0;
-    real bound = (real)hb_underflow_bound(args->x.dtype);
-    for (int64_t i = 0; i < n; i++) {
-        real x = load(&args->x, i), size = x < 0 ? -x : x;
-        overflow += !is_finite(&args->x, i);
-        underflow += size > 0 && size < bound;
-    }
-    if (args->found.data && overflow)
-        *(int32_t *)args->found.data = 1;
-    int64_t *extremes = args->extremes.data;
-    if (extremes) {
-        extremes[0] += overflow;
-        extremes[1] += underflow;
-    }
+    HB_REF(find_extremes)(&args->x, hb_underflow_bound(args->x.dtype), args->found, args->extremes);
     return HB_OK;
 }

@@ -1,7 +1,7 @@
 #include "ops/sum.h"
 
 #include "core/hash.h"
-#include "ref/ref.h"
+#include "ref/extremes.h"
 
 /* Elements [begin, end), at most a chunk, by rule 3 in fp64. */
 static double chunk_sum(const struct hb_sum_args *args, int64_t begin, int64_t end)
@@ -18,24 +18,6 @@ static double chunk_sum(const struct hb_sum_args *args, int64_t begin, int64_t e
     return lane[0];
 }
 
-static void look(const struct hb_sum_args *args)
-{
-    real bound = (real)hb_sum_underflow_bound(args);
-    int64_t n = hb_tensor_count(&args->x), overflow = 0, underflow = 0;
-    for (int64_t i = 0; i < n; i++) {
-        real x = load(&args->x, i), size = x < 0 ? -x : x;
-        overflow += !isfinite(x);
-        underflow += size > 0 && size < bound;
-    }
-    if (args->found.data && overflow)
-        *(int32_t *)args->found.data = 1;
-    int64_t *extremes = args->extremes.data;
-    if (extremes) {
-        extremes[0] += overflow;
-        extremes[1] += underflow;
-    }
-}
-
 hb_status HB_REF(sum)(struct hb_context *context, const struct hb_sum_args *args)
 {
     int64_t G = args->out.shape[0], each = hb_tensor_count(&args->x) / G;
@@ -50,6 +32,6 @@ hb_status HB_REF(sum)(struct hb_context *context, const struct hb_sum_args *args
         }
         out[g] = hb_tree_sum_f64(sums, chunks);
     }
-    look(args);
+    HB_REF(find_extremes)(&args->x, hb_sum_underflow_bound(args), args->found, args->extremes);
     return HB_OK;
 }
