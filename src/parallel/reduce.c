@@ -4,15 +4,25 @@
 #include <string.h>
 
 #include "core/tree.h"
+#include "parallel/absence.h"
 
 hb_status hb_reducer_init(struct hb_reducer *reducer, struct hb_sharding *sharding,
                           struct hb_gradients *gradients, int tied_peer)
 {
     *reducer = (struct hb_reducer){
         .sharding = sharding, .gradients = gradients, .pipe = sharding->mesh->pipe, .tied_peer = tied_peer};
+    int64_t parts = 0;
+    for (int64_t p = 0; p < sharding->model->param_count; p++)
+        if (sharding->model->params[p]->present_parts > parts)
+            parts = sharding->model->params[p]->present_parts;
     reducer->folds = calloc((size_t)(sharding->model->param_count * HB_PARAM_USES_MAX + 1),
                             sizeof *reducer->folds);
-    return reducer->folds ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the folds of gradients");
+    reducer->present = malloc((size_t)parts * sizeof *reducer->present + 1);
+    if (!reducer->folds || !reducer->present)
+        return HB_FAIL(HB_EMEMORY, "out of memory for the folds of gradients");
+    for (int64_t i = 0; i < parts; i++)
+        reducer->present[i] = 1; /* in a rehearsal nothing is copied, and nothing must be marked */
+    return HB_OK;
 }
 
 bool hb_reducer_scattered(const struct hb_reducer *reducer)
@@ -47,6 +57,7 @@ void hb_reducer_release(struct hb_reducer *r)
     if (r->folds)
         hb_reduce_begin(r, 0);
     free(r->folds);
+    free(r->present);
     *r = (struct hb_reducer){0};
 }
 
@@ -261,8 +272,7 @@ static hb_status measure(struct hb_reducer *r, const struct piece *piece, void *
     const struct hb_param *param = r->sharding->model->params[piece->p];
     struct hb_tensor t = hb_tensor_1d(NULL, NULL, param->use[piece->use].root.dtype,
                                       piece->range.end - piece->range.begin);
-    *(size_t *)state += hb_tensor_bytes(&t) +
-                        (size_t)(piece->parts.end - piece->parts.begin) * sizeof(int32_t);
+    *(size_t *)state += hb_tensor_bytes(&t);
     return HB_OK;
 }
 
@@ -281,29 +291,31 @@ static hb_status own_piece(struct hb_reducer *r, const struct piece *piece, stru
 
 static hb_status pack(struct hb_reducer *r, const struct piece *piece, void *state)
 {
+    int64_t size = part_size(r->sharding->model->params[piece->p]);
     char **at = state;
     struct view v;
     HB_TRY(own_piece(r, piece, &v));
     HB_TRY(hb_copy_out(r->gradients->context, *at, v.value));
+    if (v.present.data) {
+        HB_TRY(hb_copy_out(r->gradients->context, r->present, v.present));
+        hb_absence_mark(*at, v.value.dtype, piece->range, size, r->present);
+    }
     *at += hb_tensor_bytes(&v.value);
-    if (!v.present.data)
-        return HB_OK;
-    HB_TRY(hb_copy_out(r->gradients->context, *at, v.present));
-    *at += hb_tensor_bytes(&v.present);
     return HB_OK;
 }
 
 static hb_status unpack(struct hb_reducer *r, const struct piece *piece, void *state)
 {
+    int64_t size = part_size(r->sharding->model->params[piece->p]);
     char **at = state;
     struct view v;
     HB_TRY(add_node(r, piece->p, piece->use, piece->node, &v));
     HB_TRY(hb_copy_in(r->gradients->context, v.value, *at));
-    *at += hb_tensor_bytes(&v.value);
     if (v.present.data) {
-        HB_TRY(hb_copy_in(r->gradients->context, v.present, *at));
-        *at += hb_tensor_bytes(&v.present);
+        hb_absence_read(*at, v.value.dtype, piece->range, size, r->present);
+        HB_TRY(hb_copy_in(r->gradients->context, v.present, r->present));
     }
+    *at += hb_tensor_bytes(&v.value);
     return settle(r, piece->p, piece->use, piece->node);
 }
 

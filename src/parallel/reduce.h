@@ -3,7 +3,7 @@
  * Every rank folds the leaves of its own microbatches as far as they are
  * siblings. What remains, nodes of the tree, is cut along the shards, each piece
  * goes to the rank that keeps the shard, and the fold is finished there. Bytes
- * move; nothing is added on the way.
+ * move; nothing is added on the way. Absent parts are marked (parallel/absence.h).
  *
  * Levels 0 and 1: one reduction at the end of the step. Levels 2 and 3: one in
  * every round, so that no whole gradient outlives it. */
@@ -32,6 +32,7 @@ struct hb_reducer {
     int tied_peer;
     int64_t microbatches;
     struct hb_shard_fold *folds; /* [parameters * uses] */
+    int32_t *present; /* flags of a piece that is packed or unpacked, on the host */
 };
 
 HB_MUST_USE hb_status hb_reducer_init(struct hb_reducer *reducer, struct hb_sharding *sharding,

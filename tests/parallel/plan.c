@@ -137,6 +137,39 @@ static void test_levels(void **state)
     }
 }
 
+/* To the byte what the literature says, over all ranks: at levels 0 to 2 every gradient goes to its keeper
+ * and every weight (0: root) comes from there, 4 P (N - 1); of experts (dp - 1) times. */
+static void test_nothing_but_values(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *layout;
+        double ranks, replicas;
+    } layouts[] = {{"dp=4", 4, 4}, {"ep=4", 4, 1}, {"dp=2,ep=2", 4, 2}, {"dp=3", 3, 3}};
+    struct hb_model_config config = tiny_config(4);
+    config.vocab_size = 4001; /* rows that are cut by chunks */
+    for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++)
+        for (int level = 0; level <= 2; level++) {
+            struct hb_plan_request request = request_of(&config, layouts[l].layout);
+            double reduced = 0, gathered = 0, all = 0;
+            request.level = level;
+            request.microbatches = (int64_t)layouts[l].ranks;
+            for (int d = 0; d < layouts[l].ranks; d++) {
+                struct hb_plan plan;
+                request.data_rank = d;
+                OK(hb_plan_make(&request, &plan));
+                reduced += plan.rank[0].sent[HB_PLAN_REDUCE];
+                gathered += plan.rank[0].sent[HB_PLAN_GATHER];
+                all = (double)plan.parameters;
+                hb_plan_release(&plan);
+            }
+            double experts = 3.0 * 4 * (double)(config.moe_intermediate_size * config.hidden_size);
+            double formula = 4 * (all - experts) * (layouts[l].ranks - 1) +
+                             4 * experts * (layouts[l].replicas - 1);
+            assert_true(reduced == formula && gathered == formula);
+        }
+}
+
 /* 4 T K C b (ep - 1) / ep bytes of rows a layer and microbatch, evenly; stages send residual and gradient. */
 static void test_traffic(void **state)
 {
@@ -213,8 +246,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_rank), cmocka_unit_test(test_levels),   cmocka_unit_test(test_traffic),
-        cmocka_unit_test(test_times),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_one_rank),           cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_nothing_but_values), cmocka_unit_test(test_traffic),
+        cmocka_unit_test(test_times),              cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
