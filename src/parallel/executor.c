@@ -7,190 +7,15 @@
 #include "parallel/exchange.h"
 #include "parallel/lane.h"
 
-/* --- results --- */
-
-/* Per microbatch: loss, tokens, then aux and z of each layer. */
-static int64_t value_count(const struct hb_step_results *r)
-{
-    return 2 + 2 * r->layers;
-}
-
-static hb_status results_begin(struct hb_executor *e, int64_t M)
-{
-    struct hb_step_results *r = &e->results;
-    if (M > r->microbatches) {
-        double *grown = realloc(r->values, (size_t)(M * value_count(r)) * sizeof *grown);
-        bool *flags = realloc(r->filled, (size_t)(M * value_count(r)) * sizeof *flags);
-        r->values = grown ? grown : r->values;
-        r->filled = flags ? flags : r->filled;
-        if (!grown || !flags)
-            return HB_FAIL(HB_EMEMORY, "out of memory for the results of %lld microbatches", (long long)M);
-        r->microbatches = M;
-    }
-    memset(r->filled, 0, (size_t)(M * value_count(r)) * sizeof *r->filled);
-    int64_t counts = r->layers * r->experts + hb_comm_size(e->mesh->world); /* those of ranks among them */
-    if (r->counts)
-        memset(r->counts, 0, (size_t)counts * sizeof *r->counts);
-    return HB_OK;
-}
-
-static void put(struct hb_step_results *r, int64_t m, int64_t which, double value)
-{
-    int64_t i = m * value_count(r) + which;
-    r->values[i] = value;
-    r->filled[i] = true;
-}
-
-static double get(const struct hb_step_results *r, int64_t m, int64_t which)
-{
-    return r->values[m * value_count(r) + which];
-}
-
-double hb_result_loss(const struct hb_step_results *r, int64_t m)
-{
-    return get(r, m, 0);
-}
-
-int64_t hb_result_tokens(const struct hb_step_results *r, int64_t m)
-{
-    return (int64_t)get(r, m, 1);
-}
-
-double hb_result_aux(const struct hb_step_results *r, int64_t m, int64_t layer)
-{
-    return get(r, m, 2 + layer);
-}
-
-double hb_result_z(const struct hb_step_results *r, int64_t m, int64_t layer)
-{
-    return get(r, m, 2 + r->layers + layer);
-}
-
-static hb_status keep_layer(struct hb_executor *e, const struct hb_lane *lane, int64_t l)
-{
-    struct hb_step_results *r = &e->results;
-    const struct hb_balance *b = &lane->carry.balance;
-    double z;
-    float aux;
-    HB_TRY(hb_copy_out(e->context, &z, hb_tensor_rows(b->z_squares, l, 1)));
-    put(r, lane->microbatch, 2 + r->layers + l, z);
-    if (b->kind == HB_BALANCE_LAYER) {
-        HB_TRY(hb_copy_out_f32(e->context, &aux, hb_tensor_rows(b->aux, l, 1)));
-        put(r, lane->microbatch, 2 + l, (double)aux);
-    }
-    HB_TRY(hb_copy_out(e->context, e->layer_counts, hb_tensor_rows(b->counts, l, 1)));
-    for (int64_t i = 0; i < r->experts; i++)
-        r->counts[l * r->experts + i] += e->layer_counts[i];
-    if (hb_tape_recording(&lane->tape))
-        hb_timeline_routing(e->timeline, lane->microbatch, l, e->layer_counts, r->experts);
-    return HB_OK;
-}
-
-/* What a lane's forward pass leaves, of the blocks that it has. */
-static hb_status keep(struct hb_executor *e, const struct hb_lane *lane, int64_t begin, int64_t end)
-{
-    struct hb_step_results *r = &e->results;
-    if (lane->microbatch < 0)
-        return HB_OK;
-    for (int64_t b = begin; b < end; b++) {
-        int64_t layer = b - 1;
-        if (layer >= 0 && layer < e->model->config.num_hidden_layers && e->model->decoders[layer].is_moe)
-            HB_TRY(keep_layer(e, lane, e->model->decoders[layer].moe.layer));
-    }
-    if (end < e->model->block_count)
-        return HB_OK;
-    double loss;
-    float aux;
-    HB_TRY(hb_copy_out(e->context, &loss, lane->carry.loss_sum));
-    put(r, lane->microbatch, 0, loss);
-    put(r, lane->microbatch, 1, (double)lane->carry.ids.shape[0]);
-    if (r->layers && lane->carry.balance.kind == HB_BALANCE_HF) {
-        HB_TRY(hb_copy_out_f32(e->context, &aux, hb_tensor_rows(lane->carry.balance.aux, 0, 1)));
-        put(r, lane->microbatch, 2, (double)aux);
-    }
-    return HB_OK;
-}
-
-struct record {
-    int64_t place;
-    double value;
-};
-
-/* Every rank's values to every rank. */
-static hb_status gather_values(struct hb_executor *e, int64_t count, const bool *filled, double *values)
-{
-    int ranks = hb_comm_size(e->mesh->world);
-    size_t *bytes = calloc((size_t)ranks, sizeof *bytes), own = 0, all = 0;
-    int64_t *counts = calloc((size_t)ranks, sizeof *counts), n = 0;
-    struct record *mine = malloc((size_t)count * sizeof *mine + 1), *records = NULL;
-    hb_status status = bytes && counts && mine ? HB_OK
-                                               : HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
-    for (int64_t i = 0; status == HB_OK && i < count; i++)
-        if (filled[i])
-            mine[n++] = (struct record){i, values[i]};
-    for (int r = 0; status == HB_OK && r < ranks; r++)
-        bytes[r] = sizeof n;
-    HB_TRY_CLEAN(status);
-    HB_TRY_CLEAN(hb_comm_gather(e->mesh->world, &n, counts, bytes));
-    for (int r = 0; r < ranks; r++) {
-        bytes[r] = (size_t)counts[r] * sizeof *mine;
-        all += bytes[r];
-    }
-    records = malloc(all + 1);
-    HB_TRY_CLEAN(records ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for the step's report"));
-    HB_TRY_CLEAN(hb_comm_gather(e->mesh->world, mine, records, bytes));
-    own = all / sizeof *records;
-    for (size_t i = 0; i < own; i++)
-        values[records[i].place] = records[i].value;
-cleanup:
-    free(bytes);
-    free(counts);
-    free(mine);
-    free(records);
-    return status;
-}
-
-/* The rows of this rank's experts come from all ranks with which it divides them. */
-static hb_status count_own_rows(struct hb_executor *e)
-{
-    struct hb_step_results *r = &e->results;
-    int64_t n = r->layers * r->experts, *counts = malloc((size_t)n * sizeof *counts + 1);
-    if (!counts)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the step's report");
-    memcpy(counts, r->counts, (size_t)n * sizeof *counts);
-    hb_status status = hb_comm_sum(e->mesh->experts, counts, n);
-    struct hb_range own = hb_share(r->experts, e->mesh->shape.ep, e->mesh->ep_i);
-    for (int64_t l = 0; l < r->layers; l++)
-        for (int64_t i = own.begin; i < own.end; i++)
-            r->rank_rows[hb_comm_rank(e->mesh->world)] += counts[l * r->experts + i];
-    free(counts);
-    return status;
-}
-
-hb_status hb_executor_report(struct hb_executor *e)
-{
-    struct hb_step_results *r = &e->results;
-    HB_TRY(gather_values(e, e->microbatches * value_count(r), r->filled, r->values));
-    HB_TRY(count_own_rows(e));
-    return hb_comm_sum(e->mesh->world, r->counts, r->layers * r->experts + hb_comm_size(e->mesh->world));
-}
-
 /* --- life --- */
 
 hb_status hb_executor_init(struct hb_executor *e)
 {
-    const struct hb_model_config *c = &e->model->config;
     hb_pool_init(&e->pool, e->context, HB_MEMORY_ACTIVATIONS);
-    e->results.layers = hb_model_config_moe_layers(c);
-    e->results.experts = c->num_experts;
     e->lanes = calloc((size_t)(e->schedule->stages * e->schedule->microbatches), sizeof *e->lanes);
-    e->layer_counts = calloc((size_t)c->num_experts + 1, sizeof *e->layer_counts);
-    size_t counts = (size_t)(e->results.layers * c->num_experts);
-    e->results.counts = calloc(counts + (size_t)hb_comm_size(e->mesh->world), sizeof *e->results.counts);
-    e->results.rank_rows = e->results.counts + counts;
-    if (!e->lanes || !e->layer_counts || !e->results.counts)
+    if (!e->lanes)
         return HB_FAIL(HB_EMEMORY, "out of memory for the executor of a schedule");
-    return HB_OK;
+    return hb_results_init(&e->results, e->model, e->mesh, e->schedule->microbatches);
 }
 
 void hb_executor_release(struct hb_executor *e)
@@ -200,10 +25,7 @@ void hb_executor_release(struct hb_executor *e)
     hb_transfers_drop(e);
     hb_lanes_release(e);
     free(e->lanes);
-    free(e->layer_counts);
-    free(e->results.counts);
-    free(e->results.values);
-    free(e->results.filled);
+    hb_results_release(&e->results);
     hb_pool_release(&e->pool);
     *e = (struct hb_executor){0};
 }
@@ -268,7 +90,9 @@ static hb_status run_forward(struct hb_executor *e, struct hb_lane *lane)
     }
     lane->entries[end - begin] = lane->tape.entry_count;
     HB_TRY(hb_fault_point(HB_FAULT_FORWARD));
-    HB_TRY(keep(e, lane, begin, end));
+    if (hb_tape_recording(&lane->tape) && lane->microbatch >= 0)
+        HB_TRY(hb_results_keep(&e->results, &lane->carry, lane->microbatch, lane->round,
+                               (struct hb_range){begin, end}, e->timeline));
     lane->output = lane->carry.residual;
     lane->carry.residual = NULL;
     return HB_OK;
@@ -400,7 +224,7 @@ hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches
     e->pool.in_use_peak = e->pool.in_use;
     e->sharding->pool.in_use_peak = e->sharding->pool.in_use;
     e->message_peak = e->message_bytes;
-    HB_TRY(results_begin(e, M));
+    HB_TRY(hb_results_begin(&e->results, M));
     hb_reduce_begin(e->reducer, M);
     for (int64_t i = 0; i < row->count; i++) {
         e->next_block = next_block(e, row, i + 1);
@@ -413,6 +237,11 @@ hb_status hb_executor_step(struct hb_executor *e, const struct hb_batch *batches
     hb_status status = hb_reduce_close(e->reducer);
     hb_timeline_end(e->timeline, HB_SPAN_COMPUTE, "fold");
     return status;
+}
+
+hb_status hb_executor_report(struct hb_executor *e)
+{
+    return hb_results_report(&e->results);
 }
 
 /* --- evaluation --- */
@@ -445,8 +274,6 @@ hb_status hb_executor_evaluate(struct hb_executor *e, const struct hb_batch *bat
     int64_t D = e->mesh->data_ranks;
     e->next_block = -1;
     hb_status status = filled ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for an evaluation");
-    if (status == HB_OK)
-        status = results_begin(e, count);
     for (int64_t first = 0; status == HB_OK && first < count; first += D) {
         int64_t m = first + e->mesh->data_rank < count ? first + e->mesh->data_rank : -1;
         for (int s = 0; status == HB_OK && s < e->stages->count; s++)
@@ -458,7 +285,7 @@ hb_status hb_executor_evaluate(struct hb_executor *e, const struct hb_batch *bat
     if (status == HB_OK)
         status = hb_transfers_finish(e);
     if (status == HB_OK)
-        status = gather_values(e, count, filled, sums);
+        status = hb_results_gather(e->mesh->world, count, filled, sums);
     free(filled);
     return status;
 }

@@ -13,6 +13,7 @@
 
 #include "parallel/footprint.h"
 #include "parallel/reduce.h"
+#include "parallel/results.h"
 #include "parallel/schedule.h"
 #include "parallel/timeline.h"
 
@@ -22,22 +23,6 @@ struct hb_stages {
     int64_t *first_block; /* [count + 1], owned */
     int *rank_of;         /* [count], ranks of the pipe; owned */
 };
-
-/* What the forward passes of a step leave to be reported: of all ranks after
- * hb_executor_report. */
-struct hb_step_results {
-    int64_t microbatches, layers, experts; /* most so far, L, E */
-    double *values;                        /* by microbatch; read by the functions below */
-    bool *filled;                          /* made on this rank */
-    int64_t *counts;                       /* [L, E] tokens per expert */
-    int64_t *rank_rows; /* [ranks of the world]: rows that its experts worked on; behind the counts */
-};
-double hb_result_loss(const struct hb_step_results *results, int64_t m); /* sum of cross-entropy */
-int64_t hb_result_tokens(const struct hb_step_results *results, int64_t m);
-/* `hf`: layer 0 is all */
-double hb_result_aux(const struct hb_step_results *results, int64_t m, int64_t layer);
-/* sum of squared lse */
-double hb_result_z(const struct hb_step_results *results, int64_t m, int64_t layer);
 
 /* Of every microbatch: as struct hb_carry has them. */
 struct hb_factors {
@@ -64,7 +49,6 @@ struct hb_executor {
     struct hb_lane *idle;
     struct hb_outgoing *outgoing; /* messages on their way */
     int64_t message_bytes, message_peak; /* of messages that are made, sent and received; in the last step */
-    int64_t *layer_counts;        /* [E], working memory */
     int64_t next_block;           /* where the action after this one begins; -1: none */
     /* of the step that runs */
     int64_t microbatches;
@@ -82,7 +66,8 @@ void hb_executor_release(struct hb_executor *executor);
 HB_MUST_USE hb_status hb_executor_step(struct hb_executor *executor, const struct hb_batch *batches,
                                        int64_t M, struct hb_factors factors);
 
-/* Gathers the results of the step from all ranks. Collective: world. */
+/* Reads the results of the step, the only place where the host waits for them, and gathers those of all
+ * ranks. Collective: world. */
 HB_MUST_USE hb_status hb_executor_report(struct hb_executor *executor);
 
 /* Forward only: the sum of the cross-entropy of each of `count` microbatches, of

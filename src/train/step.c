@@ -177,6 +177,10 @@ static hb_status fetch_ranks(struct hb_stepper *s, int64_t M, int64_t L, struct 
     int64_t aux_layers = s->model->config.balance == HB_BALANCE_LAYER
                              ? L
                              : s->model->config.balance == HB_BALANCE_HF;
+    HB_TRY(hb_executor_report(&s->ranks->executor));
+    memcpy(s->counts_host, from->counts, hb_tensor_bytes(&s->counts));
+    memcpy(s->rank_rows, from->rank_rows,
+           (size_t)hb_comm_size(s->ranks->mesh.world) * sizeof *s->rank_rows);
     for (int64_t m = 0; m < M; m++) {
         r->loss[m] = hb_result_loss(from, m);
         r->tokens[m] = (double)hb_result_tokens(from, m);
@@ -185,7 +189,7 @@ static hb_status fetch_ranks(struct hb_stepper *s, int64_t M, int64_t L, struct 
             r->z[m * L + l] = hb_result_z(from, m, l);
         }
     }
-    return HB_OK;
+    return L ? hb_copy_in(s->context, s->counts, s->counts_host) : HB_OK;
 }
 
 /* The sums over microbatches, by the tree of the fold. */
@@ -306,14 +310,7 @@ static hb_status run_ranks(struct hb_stepper *s, const struct hb_batch *batches,
 {
     struct hb_executor *executor = &s->ranks->executor;
     executor->extremes = s->optimizer->extremes;
-    HB_TRY(hb_executor_step(executor, batches, M, factors));
-    HB_TRY(hb_executor_report(executor));
-    if (!s->counts.data)
-        return HB_OK;
-    memcpy(s->counts_host, executor->results.counts, hb_tensor_bytes(&s->counts));
-    memcpy(s->rank_rows, executor->results.rank_rows,
-           (size_t)hb_comm_size(s->ranks->mesh.world) * sizeof *s->rank_rows);
-    return hb_copy_in(s->context, s->counts, s->counts_host);
+    return hb_executor_step(executor, batches, M, factors);
 }
 
 /* What lies there from step to step is counted where it was allocated. */
@@ -367,11 +364,14 @@ hb_status hb_step(struct hb_stepper *s, const struct hb_batch *batches, int64_t 
     HB_TRY(hb_zero(s->context, s->optimizer->extremes));
     HB_TRY(s->ranks ? run_ranks(s, batches, M, factors) : run(s, batches, M, factors, report));
     hb_trace_at(s->context, (struct hb_trace_place){"optimizer", -1}, "update");
-    if (s->spikes) /* their judge wants the loss before the update; else the host waits once, behind it */
+    /* The judge of spikes wants the loss before the update, the bias that steers selection all ranks' counts;
+     * else the host waits once, behind it. */
+    bool early = s->spikes || (s->ranks && s->model->config.balance == HB_BALANCE_BIAS);
+    if (early)
         HB_TRY(report_losses(s, batches, M, report));
     s->loss_seen = report->loss;
     HB_TRY(finish(s, scale, digest, report));
-    return s->spikes ? HB_OK : report_losses(s, batches, M, report);
+    return early ? HB_OK : report_losses(s, batches, M, report);
 }
 
 static hb_status evaluate(struct hb_stepper *s, const struct hb_batch *batches, int64_t M, double *sums)
