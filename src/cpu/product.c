@@ -3,8 +3,9 @@
  * A thread works alone on columns of its own (cpu/product_walk.h): it copies a
  * block of b, one chain of k deep, into its level-2 cache in panels of
  * TILE_COLUMNS; then it takes the rows tile by tile, each tile copied into the
- * level-1 cache and run against all panels (cpu/tile.h). Meanwhile it fetches
- * what it will copy next: without that, weights that no cache holds (experts)
+ * level-1 cache and run against all panels (cpu/tile.h). A tile of TN is not
+ * copied: what a step of k needs of it lies side by side. Meanwhile it fetches
+ * what it will read next: without that, weights that no cache holds (experts)
  * run at half the speed. */
 #include "ops/product.h"
 
@@ -57,6 +58,12 @@ static bool across(const struct walk *w)
 static bool transposed(const struct walk *w)
 {
     return w->job->args->form == HB_PRODUCT_TN;
+}
+
+/* Is a of TN read where it lies? In 16 bits it is widened, into a copy. */
+static bool lies_ready(const struct walk *w)
+{
+    return transposed(w) && w->job->args->a.dtype == HB_F32;
 }
 
 static bool few_rows(const struct walk *w)
@@ -123,11 +130,13 @@ static void take_b(const struct walk *w, const struct space *space, struct panel
     }
 }
 
-/* Copies `count` tiles of a, with rows from bound[0] to bound[count]. */
+/* Copies `count` tiles of a, with rows from bound[0] to bound[count], if they are to be copied. */
 static void take_a(const struct walk *w, const int64_t *bound, int64_t count, float *to)
 {
     const struct group *v = &w->group;
     const struct hb_tensor *a = &w->job->args->a;
+    if (lies_ready(w))
+        return;
     if (transposed(w))
         pack_columns(a->dtype, a->data, v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth,
                      (v->k - w->p) * v->lda - w->i, to);
@@ -192,8 +201,10 @@ static void run_block(const struct walk *w, const struct walk *next, const struc
     struct ahead ahead[2] = {{0}};
     if (next && (few_rows(w) || next->columns * next->depth <= AHEAD_FLOATS))
         ahead[0] = ahead_b(next, tiles * slots);
-    struct tile t = {.by_k = transposed(w), .depth = w->depth, .out_row = out_row, .ahead = ahead,
+    struct tile t = {.by_k = transposed(w), .a_step = lies_ready(w) ? v->lda : TILE_ROWS,
+                     .depth = w->depth, .out_row = out_row, .ahead = ahead,
                      .end = !starts ? TILE_ADD : stream ? TILE_STREAM : TILE_STORE};
+    const float *a = (const float *)w->job->args->a.data + v->a;
     int64_t at_once = transposed(w) ? TILES_AT_ONCE : 1;
     for (int64_t first = 0; first < tiles; first += at_once) {
         int64_t count = at_most(tiles - first, at_once), bound[TILES_AT_ONCE + 1];
@@ -206,7 +217,7 @@ static void run_block(const struct walk *w, const struct walk *next, const struc
         else if (next)
             ahead[1] = ahead_a(next, 0, count * slots);
         for (int64_t s = 0; s < count; s++) {
-            t.a = space->a + s * PACK_SLOT;
+            t.a = lies_ready(w) ? a + w->p * v->lda + w->i + bound[s] : space->a + s * PACK_SLOT;
             t.out = out + bound[s] * out_row;
             run_panels(&panels, t, (int)(bound[s + 1] - bound[s]), w->columns, space->edge);
         }

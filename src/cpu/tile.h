@@ -38,8 +38,9 @@ struct ahead {
 };
 
 struct tile {
-    const float *a; /* by_k: (i, p) at a[p TILE_ROWS + i]; else at a[i TILE_STRIDE + p] */
+    const float *a; /* by_k: (i, p) at a[p a_step + i]; else at a[i TILE_STRIDE + p] */
     bool by_k;
+    ptrdiff_t a_step;
     const float *b; /* (p, j) at b[p b_step + j] */
     ptrdiff_t b_step;
     int64_t depth;
@@ -157,7 +158,7 @@ TILE_INLINE void tile_rows(int rows, const struct tile *t)
     if (t->end != TILE_STREAM)
         tile_fetch_out(rows, t);
     if (t->by_k)
-        tile_chain(rows, t, 1, TILE_ROWS, acc);
+        tile_chain(rows, t, 1, t->a_step, acc);
     else
         tile_chain(rows, t, TILE_STRIDE, 1, acc);
     if (t->end == TILE_STORE)
