@@ -148,9 +148,9 @@ static void print_steps(const struct hb_run_comparison *c, bool reading)
         const struct hb_run_field *f = &c->fields[i];
         char text[48];
         if (f->equal)
-            printf("  %-13s %s\n", f->name, f->a);
+            printf("  %-20s %s\n", f->name, f->a);
         else
-            printf("  %-13s A %-34s B %-34s %s\n", f->name, f->a, f->b, apart(f, text));
+            printf("  %-20s A %-34s B %-34s %s\n", f->name, f->a, f->b, apart(f, text));
     }
     if (c->last_proved >= 0 && c->last_proved < c->parts - 1)
         printf("The parameters were last seen equal after step %" PRId64
@@ -222,8 +222,9 @@ static void print_items(const struct hb_trace_difference *t)
 {
     for (int i = 0; i < t->item_count; i++) {
         const struct hb_trace_item *item = &t->items[i];
-        char what[512];
-        snprintf(what, sizeof what, "%s%s%s", item->shape, item->called[0] ? ", " : "", item->called);
+        char what[544];
+        snprintf(what, sizeof what, "%s%s%s%s%s", item->shape, item->shape_b[0] ? " and " : "", item->shape_b,
+                 item->called[0] ? ", " : "", item->called);
         printf("  %-4s %-15s ", item->side, item->name);
         if (item->equal)
             printf("equal     %s%s\n", item->shape[0] ? "" : item->a, what);

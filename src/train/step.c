@@ -122,12 +122,12 @@ static hb_status microbatch(struct hb_stepper *s, const struct hb_batch *batch, 
     hb_timeline_begin(s->timeline);
     hb_status status = forward(s, batch, m);
     hb_timeline_end(s->timeline, HB_SPAN_COMPUTE,
-                    hb_action_text(&(struct hb_action){HB_ACTION_F, 0, m, 0}, text));
+                    hb_action_text(&(struct hb_action){.kind = HB_ACTION_F, .microbatch = m}, text));
     HB_TRY(status);
     hb_timeline_begin(s->timeline);
     status = hb_model_backward(s->model, &s->tape);
     hb_timeline_end(s->timeline, HB_SPAN_COMPUTE,
-                    hb_action_text(&(struct hb_action){HB_ACTION_B, 0, m, 0}, text));
+                    hb_action_text(&(struct hb_action){.kind = HB_ACTION_B, .microbatch = m}, text));
     return status;
 }
 

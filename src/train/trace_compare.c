@@ -102,8 +102,10 @@ static bool compare_side(const char *side, const json_t *a, const json_t *b, str
         snprintf(item->called, sizeof item->called, "%s", part(x, 2));
         snprintf(item->a, sizeof item->a, "%s", part(x, 1));
         snprintf(item->b, sizeof item->b, "%s", part(y, 1));
-        same = same && strcmp(part(x, 0), part(y, 0)) == 0;
-        item->equal = strcmp(item->a, item->b) == 0 && strcmp(part(x, 0), part(y, 0)) == 0;
+        bool alike = strcmp(part(x, 0), part(y, 0)) == 0;
+        snprintf(item->shape_b, sizeof item->shape_b, "%s", alike ? "" : part(y, 0));
+        item->equal = alike && strcmp(item->a, item->b) == 0;
+        same = same && alike;
     }
     return same;
 }

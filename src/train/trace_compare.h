@@ -21,6 +21,7 @@ struct hb_trace_item {
     char name[40];     /* of the argument */
     char called[320];  /* "weights of lm_head.weight", "" if it has no name */
     char shape[96];    /* of A; "" for a number */
+    char shape_b[96];  /* of B where it is another, else "" */
     char a[40], b[40]; /* digest, or the number's text; "" where missing */
     bool equal;
 };
