@@ -203,9 +203,9 @@ static hb_status add_node(struct hb_reducer *r, int64_t p, int use, struct hb_no
     const struct hb_param *param = r->sharding->model->params[p];
     struct hb_shard_fold *fold = fold_of(r, p, use);
     struct hb_shard_node new = {.begin = node.begin, .end = node.end};
-    if (fold->count == HB_FOLD_NODES_MAX)
+    if (fold->count == HB_SHARD_NODES_MAX)
         return HB_FAIL(HB_EINTERNAL, "%s: more than %d pending nodes in the fold of a shard", param->name,
-                       HB_FOLD_NODES_MAX);
+                       HB_SHARD_NODES_MAX);
     struct view root = view_of(r, p, use, &(struct hb_shard_node){.begin = 0});
     if (node.begin > 0)
         HB_TRY(hb_pool_take(&r->gradients->pool, hb_tensor_bytes(&root.value), &new.buffer));
@@ -220,7 +220,7 @@ static hb_status add_node(struct hb_reducer *r, int64_t p, int use, struct hb_no
 /* --- what travels --- */
 
 /* The nodes that leaves [begin, end) merge into, ascending. */
-static int nodes_of(struct hb_range range, int64_t total, struct hb_node nodes[HB_FOLD_NODES_MAX])
+static int nodes_of(struct hb_range range, int64_t total, struct hb_node nodes[HB_SHARD_NODES_MAX])
 {
     int count = 0;
     while (range.begin < range.end) {
@@ -249,7 +249,7 @@ static hb_status walk(struct hb_reducer *r, const struct hb_unit *unit, unsigned
                       hb_status (*visit)(struct hb_reducer *r, const struct piece *piece, void *state),
                       void *state)
 {
-    struct hb_node nodes[HB_FOLD_NODES_MAX];
+    struct hb_node nodes[HB_SHARD_NODES_MAX];
     int count = nodes_of(held, r->microbatches, nodes), ranks = hb_comm_size(unit->group);
     for (int64_t p = unit->first; p < unit->first + unit->count; p++) {
         const struct hb_param *param = r->sharding->model->params[p];

@@ -19,8 +19,11 @@ struct hb_shard_node {
     struct hb_buffer *buffer, *present; /* NULL: in the root; no flags */
 };
 
+/* Ranks hold runs of microbatches, and these come in order: what waits is logarithmic. */
+enum { HB_SHARD_NODES_MAX = 64 };
+
 struct hb_shard_fold {
-    struct hb_shard_node nodes[HB_FOLD_NODES_MAX];
+    struct hb_shard_node nodes[HB_SHARD_NODES_MAX];
     int count;
 };
 

@@ -1,5 +1,7 @@
 #include "tape/gradients.h"
 
+#include <stdlib.h>
+
 #include "core/tree.h"
 #include "ops/trace.h"
 
@@ -22,6 +24,21 @@ static void drop_node(struct hb_gradients *gradients, struct hb_param_use *use, 
     hb_pool_drop(&gradients->pool, use->nodes[index].present_buffer);
     hb_pool_drop(&gradients->pool, use->nodes[index].wide);
     use->nodes[index] = use->nodes[--use->node_count];
+    if (use->node_count)
+        return;
+    free(use->nodes);
+    use->nodes = NULL;
+}
+
+/* How many nodes wait depends on the order of the leaves: they may be those of ep ranks in turn. */
+static hb_status add_node(const struct hb_param *param, struct hb_param_use *use, int64_t microbatch)
+{
+    struct hb_fold_node *grown = realloc(use->nodes, ((size_t)use->node_count + 1) * sizeof *grown);
+    if (!grown)
+        return HB_FAIL(HB_EMEMORY, "%s: out of memory for the fold of its gradient", param->name);
+    use->nodes = grown;
+    use->nodes[use->node_count++] = (struct hb_fold_node){.begin = microbatch, .end = microbatch + 1};
+    return HB_OK;
 }
 
 void hb_gradients_begin(struct hb_gradients *gradients, int64_t microbatches, struct hb_param *const *params,
@@ -111,36 +128,26 @@ hb_status hb_leaf_begin(struct hb_gradients *gradients, struct hb_param *param, 
         *leaf = (struct hb_leaf){.out = node_tensor(param, use, node), .epilogue = HB_ADD, .node = sibling};
         return HB_OK;
     }
-    if (use->node_count == HB_FOLD_NODES_MAX)
-        return HB_FAIL(HB_EINTERNAL, "%s: more than %d pending nodes in the fold", param->name,
-                       HB_FOLD_NODES_MAX);
-    struct hb_fold_node node = {.begin = microbatch, .end = microbatch + 1};
+    HB_TRY(add_node(param, use, microbatch));
+    struct hb_fold_node *node = &use->nodes[use->node_count - 1];
     if (microbatch > 0 || param->level >= 2) {
-        struct hb_tensor full = node_tensor(param, use, &node);
-        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&full), &node.buffer));
-        if (flags) {
-            hb_status status = hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present),
-                                            &node.present_buffer);
-            if (status != HB_OK) {
-                hb_pool_drop(&gradients->pool, node.buffer);
-                return status;
-            }
-        }
+        struct hb_tensor full = node_tensor(param, use, node);
+        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&full), &node->buffer));
+        if (flags)
+            HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&use->present), &node->present_buffer));
+        /* the root has its name for good */
+        HB_TRY(hb_trace_call_it(gradients->context, node->buffer->data, "gradient of", param->name));
     }
-    int index = use->node_count++;
-    use->nodes[index] = node;
-    if (node.buffer) /* the root has its name for good */
-        HB_TRY(hb_trace_call_it(gradients->context, node.buffer->data, "gradient of", param->name));
-    *leaf = (struct hb_leaf){
-        .out = node_tensor(param, use, &node), .epilogue = flags ? HB_ADD : HB_STORE, .node = index};
+    *leaf = (struct hb_leaf){.out = node_tensor(param, use, node),
+                             .epilogue = flags ? HB_ADD : HB_STORE,
+                             .node = use->node_count - 1};
     if (rounded) {
-        struct hb_buffer **wide = &use->nodes[index].wide;
         leaf->out.dtype = hb_real_dtype(gradients->context);
-        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&leaf->out), wide));
-        leaf->out.data = (*wide)->data;
+        HB_TRY(hb_pool_take(&gradients->pool, hb_tensor_bytes(&leaf->out), &node->wide));
+        leaf->out.data = node->wide->data;
     }
     if (flags) {
-        leaf->present = node_present(use, &node);
+        leaf->present = node_present(use, node);
         HB_TRY(hb_zero(gradients->context, leaf->present));
     }
     return HB_OK;

@@ -24,13 +24,11 @@ struct hb_fold_node {
     struct hb_buffer *wide;           /* a leaf that is made in fp32 and will be rounded; NULL: none */
 };
 
-enum { HB_FOLD_NODES_MAX = 64 };
-
 /* One place of the model that uses a parameter, with its own fold. */
 struct hb_param_use {
     struct hb_tensor root;    /* fp32 or bf16 (param_grad), shape of the parameter */
     struct hb_tensor present; /* i32, a flag per part; data NULL: none needed */
-    struct hb_fold_node nodes[HB_FOLD_NODES_MAX];
+    struct hb_fold_node *nodes; /* owned while there are any */
     int node_count;
 };
 

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "core/tree.h"
 #include "cpu/select.h"
 #include "ref/backend.h"
 
@@ -228,6 +229,42 @@ static void test_flagged(void **state)
     on_backends(flagged_orders);
 }
 
+/* Leaves of many sources in turn: far apart in the tree, so that each waits for its sibling. */
+static void many_waiting(void)
+{
+    enum { SOURCES = 150, EACH_HAS = 2, ALL = SOURCES * EACH_HAS };
+    struct hb_param param;
+    struct leaves leaves;
+    open_param(&param, false, 1);
+    make_leaves(&leaves, 5);
+    struct hb_param *params[1] = {&param};
+    hb_gradients_begin(&gradients, ALL, params, 1);
+    for (int i = 0; i < ALL; i++) {
+        struct hb_leaf leaf;
+        TH_OK(hb_leaf_begin(&gradients, &param, 0, i % SOURCES * EACH_HAS + i / SOURCES, false, &leaf));
+        TH_OK(hb_copy_in(&context, leaf.out, leaves.value[0]));
+        TH_OK(hb_leaf_end(&gradients, &param, 0, &leaf));
+        if (i == SOURCES - 1)
+            assert_int_equal(param.use[0].node_count, SOURCES);
+    }
+    TH_OK(hb_gradients_close(&gradients, params, 1));
+    assert_int_equal(gradients.pool.in_use, 0);
+    float value[ALL], *root = th_host(&context, param.use[0].root);
+    for (int i = 0; i < ELEMENTS; i++) {
+        for (int m = 0; m < ALL; m++)
+            value[m] = leaves.value[0][i];
+        assert_true(root[i] == hb_tree_sum_f32(value, ALL));
+    }
+    free(root);
+    close_param(&param);
+}
+
+static void test_many_waiting(void **state)
+{
+    (void)state;
+    on_backends(many_waiting);
+}
+
 /* Does the test see a wrong tree? The leaves' sum must depend on the shape. */
 static void test_order_matters(void **state)
 {
@@ -379,6 +416,7 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_many_waiting),
         cmocka_unit_test(test_plain),         cmocka_unit_test(test_flagged),
         cmocka_unit_test(test_order_matters), cmocka_unit_test(test_all_absent),
         cmocka_unit_test(test_tied),          cmocka_unit_test(test_refusals),
