@@ -3,8 +3,8 @@
  * A thread works alone on columns of its own (cpu/product_walk.h): it copies a
  * block of b, one chain of k deep, into its level-2 cache in panels of
  * TILE_COLUMNS; then it takes the rows tile by tile, each tile copied into the
- * level-1 cache and run against all panels (cpu/tile.h). A tile of TN is not
- * copied: what a step of k needs of it lies side by side. Meanwhile it fetches
+ * level-1 cache and run against all panels (cpu/tile.h). A tile of TN is
+ * seldom copied: what a step of k needs of it lies side by side. Meanwhile it fetches
  * what it will read next: without that, weights that no cache holds (experts)
  * run at half the speed. */
 #include "ops/product.h"
@@ -23,6 +23,10 @@ enum {
     TILES_AT_ONCE = 4,
     /* At most so many tiles read b where it lies, k-major; a lower tile asks for it more often. */
     DIRECT_TILES = VEC_WIDTH == 16 ? 10 : 3,
+    /* Rows of a that are a multiple of so many floats apart share sets of the caches: with a block of b of
+     * more columns than that, which ask for them again and again, they are copied. */
+    SHARED_SETS = 1024,
+    PATIENT_COLUMNS = 384,
     AHEAD_FLOATS = 64 * 1024, /* a block of b up to this size is fetched ahead; a larger one has no room */
 };
 /* Below so many multiplications starting threads costs more than it gains. */
@@ -63,7 +67,8 @@ static bool transposed(const struct walk *w)
 /* Is a of TN read where it lies? In 16 bits it is widened, into a copy. */
 static bool lies_ready(const struct walk *w)
 {
-    return transposed(w) && w->job->args->a.dtype == HB_F32;
+    bool collides = w->group.lda % SHARED_SETS == 0 && w->columns > PATIENT_COLUMNS;
+    return transposed(w) && w->job->args->a.dtype == HB_F32 && !collides;
 }
 
 static bool few_rows(const struct walk *w)
