@@ -55,3 +55,15 @@ hb_status hb_backend_available(const char *name)
 #endif
     return HB_OK;
 }
+
+hb_status hb_backend_messages(const char *name, const char **carrier)
+{
+    const struct hb_backend *backend;
+    HB_TRY(hb_backend_find(name, &backend));
+#ifdef HB_HAVE_CUDA
+    if (backend == &hb_backend_cuda)
+        return hb_cuda_messages(carrier);
+#endif
+    *carrier = NULL;
+    return HB_FAIL(HB_EUNSUPPORTED, "%s: nothing of its own", name);
+}

@@ -79,10 +79,18 @@ static const char *golden_text(const struct golden *g, char *text, size_t size)
 /* What stands between a backend that was built and its use here. */
 static const char *device_note(const char *name)
 {
-    static char note[256];
+    static char note[512];
     note[0] = '\0';
-    if (strcmp(name, "cuda") == 0 && hb_backend_available(name) != HB_OK)
+    if (strcmp(name, "cuda") != 0)
+        return note;
+    if (hb_backend_available(name) != HB_OK)
         snprintf(note, sizeof note, "; here: %s", hb_error());
+    size_t used = strlen(note);
+    const char *carrier;
+    if (hb_backend_messages(name, &carrier) == HB_OK)
+        snprintf(note + used, sizeof note - used, "; messages by %s", carrier);
+    else
+        snprintf(note + used, sizeof note - used, "; messages through the host: %s", hb_error());
     return note;
 }
 

@@ -64,6 +64,10 @@ static void print_start(const struct hb_trainer *t)
            c->accumulate, c->microbatch, c->sequence_length);
     printf("backend     %s, %d threads, numerics %s version %d\n", t->context.backend->name,
            t->context.threads, t->context.numerics == HB_FAST ? "fast" : "canonical", HB_NUMERICS_VERSION);
+    if (t->ranks.mesh.wire.on_device)
+        printf("messages    NCCL, from device to device\n");
+    else if (t->ranks.mesh.wire.why_host[0])
+        printf("messages    MPI, through the host: %s\n", t->ranks.mesh.wire.why_host);
     if (t->resumed_from)
         printf("resumed     from step %" PRId64 "\n", t->resumed_from);
     printf("digest      %s\n", t->digest);

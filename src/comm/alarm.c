@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/over.h"
 #include "comm/watch.h"
 
 enum { TEXT = 1024, SUSPECTS = 8, LISTED = 16 };
@@ -231,6 +232,7 @@ hb_status hb_alarm_raise(enum hb_alarm why, hb_status status, const int *suspect
     take(alarms.world->rank, mine);
     alarms.over = true;
     alarms.whole = gather_all(limit_of((enum hb_alarm)alarms.chosen.why)) == HB_OK && alarms.whole;
+    hb_over_give_up();
     make_message();
     return hb_alarm_over();
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "comm/alarm.h"
+#include "comm/over.h"
 #include "comm/transport.h"
 #include "comm/watch.h"
 
@@ -19,42 +20,6 @@ const char *hb_comm_kind_name(enum hb_comm_kind kind)
 }
 
 /* --- life --- */
-
-/* Variables that launchers set in every process of a job of several. */
-bool hb_comm_is_parallel(void)
-{
-    static const char *const sizes[] = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_SIZE"};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        const char *text = getenv(sizes[i]);
-        if (text && atoi(text) > 1)
-            return true;
-    }
-    return getenv("PMIX_RANK") && getenv("SLURM_NTASKS") && atoi(getenv("SLURM_NTASKS")) > 1;
-}
-
-/* The first of the variables that is there and at least `least`. */
-static int variable(const char *const *names, int count, int least)
-{
-    for (int i = 0; i < count; i++) {
-        const char *text = getenv(names[i]);
-        if (text && *text && atoi(text) >= least)
-            return atoi(text);
-    }
-    return least;
-}
-
-int hb_comm_local_ranks(void)
-{
-    static const char *const sizes[] = {"MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE",
-                                        "SLURM_NTASKS_PER_NODE", "PMI_SIZE"};
-    return variable(sizes, 4, 1);
-}
-
-int hb_comm_local_rank(void)
-{
-    static const char *const ranks[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"};
-    return variable(ranks, 3, 0);
-}
 
 const char *hb_comm_library(void)
 {
@@ -117,8 +82,11 @@ void hb_comm_destroy(struct hb_comm *comm)
     if (!comm)
         return;
     hb_alarm_disarm(comm);
+    if (comm->host)
+        hb_over_forget(comm);
     comm->transport->destroy(comm);
-    free(comm->world_rank);
+    if (!comm->host)
+        free(comm->world_rank);
     free(comm);
 }
 
@@ -165,7 +133,9 @@ void hb_comm_set_timeout(double seconds)
 
 struct hb_comm_traffic hb_comm_traffic(const struct hb_comm *comm)
 {
-    return comm ? comm->traffic : everything;
+    if (!comm)
+        return everything;
+    return comm->host ? comm->host->traffic : comm->traffic;
 }
 
 /* --- two ranks --- */
@@ -174,7 +144,7 @@ static void count_call(struct hb_comm *comm, enum hb_comm_kind kind)
 {
     if (comm->size == 1)
         return;
-    comm->traffic.calls[kind]++;
+    hb_comm_count(comm)->calls[kind]++;
     everything.calls[kind]++;
 }
 
@@ -189,9 +159,9 @@ static hb_status start_send(struct hb_comm *comm, int to, int lane, enum hb_comm
 {
     HB_TRY(hb_alarm_over());
     *request = (struct hb_comm_request){.peer = to};
-    comm->traffic.messages[kind]++;
+    hb_comm_count(comm)->messages[kind]++;
     everything.messages[kind]++;
-    comm->traffic.bytes[kind] += (int64_t)bytes;
+    hb_comm_count(comm)->bytes[kind] += (int64_t)bytes;
     everything.bytes[kind] += (int64_t)bytes;
     return pass_on(comm, comm->transport->send(comm, to, lane, data, bytes, request));
 }
@@ -234,6 +204,7 @@ void hb_comm_progress(struct hb_comm *comm)
 {
     if (comm->transport->progress)
         comm->transport->progress(comm);
+    hb_over_progress();
 }
 
 static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_request *requests, int64_t count,
@@ -249,17 +220,49 @@ static hb_status give_up(const struct hb_comm *comm, const struct hb_comm_reques
             length += (size_t)snprintf(text + length, sizeof text - length, "%s%d", n ? ", " : "", ranks[n]);
             n++;
         }
-    hb_status status = HB_FAIL(HB_EIO, "rank %d waited %.0f s for rank %s in group %s",
-                               hb_comm_world_rank(comm, comm->rank), seconds, text, comm->name);
+    hb_status status =
+        HB_FAIL(HB_EIO, "rank %d waited %.0f s for %s%s in group %s", hb_comm_world_rank(comm, comm->rank),
+                seconds, n ? "rank " : "the others", text, comm->name);
     return hb_alarm_raise(HB_ALARM_SILENCE, status, ranks, n);
 }
 
-/* Polls and gives way: ranks may share processors, and one that spins would keep
- * the others from what it waits for. */
+/* A look that found nothing: polls and gives way, since ranks may share processors, and one that spins would
+ * keep the others from what it waits for. *start: since when it really waits; 0: not yet. */
+static hb_status give_way(int64_t polls, double *start, bool *late)
+{
+    enum { POLLS = 8 };
+    *late = false;
+    if (polls < POLLS)
+        return HB_OK;
+    if (*start == 0)
+        *start = hb_watch_now();
+    if (polls % 16 == 0) {
+        HB_TRY(hb_alarm_listen());
+        hb_over_progress();
+    }
+    *late = timeout > 0 && polls % 64 == 0 && hb_watch_now() - *start > timeout;
+    sched_yield();
+    return HB_OK;
+}
+
+hb_status hb_comm_until(const struct hb_comm *comm, hb_status (*look)(void *state, bool *done), void *state)
+{
+    double start = 0;
+    bool done = false, late;
+    for (int64_t polls = 0;; polls++) {
+        HB_TRY(pass_on(comm, look(state, &done)));
+        if (done)
+            return HB_OK;
+        HB_TRY(give_way(polls, &start, &late));
+        if (late)
+            return give_up(comm, NULL, 0, timeout);
+    }
+}
+
 static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests, int64_t count,
                           double *start)
 {
-    enum { POLLS = 8 };
+    bool late;
     *start = 0;
     for (int64_t polls = 0;; polls++) {
         int64_t open = 0;
@@ -270,21 +273,15 @@ static hb_status wait_all(struct hb_comm *comm, struct hb_comm_request *requests
         }
         if (!open)
             break;
-        if (polls < POLLS)
-            continue;
-        if (*start == 0)
-            *start = hb_watch_now();
-        if (polls % 16 == 0)
-            HB_TRY(hb_alarm_listen());
-        if (timeout > 0 && polls % 64 == 0 && hb_watch_now() - *start > timeout)
+        HB_TRY(give_way(polls, start, &late));
+        if (late)
             return give_up(comm, requests, count, timeout);
-        sched_yield();
     }
     if (comm->transport->settle)
         comm->transport->settle(comm);
     if (*start != 0) {
         double waited = hb_watch_now() - *start;
-        comm->traffic.waited += waited;
+        hb_comm_count(comm)->waited += waited;
         everything.waited += waited;
     }
     return HB_OK;
@@ -311,6 +308,12 @@ static hb_status all_to_all_begin(struct hb_comm *comm, enum hb_comm_kind kind, 
     hb_status status = HB_OK;
     if (!g->requests)
         return HB_FAIL(HB_EMEMORY, "out of memory for the messages of %d ranks", comm->size);
+    const struct hb_transport_device *device = comm->transport->device;
+    if (device) {
+        HB_TRY(hb_alarm_over());
+        status = pass_on(comm, device->begin(comm));
+    }
+    bool begun = device && status == HB_OK;
     for (int i = 1; i < comm->size; i++) {
         int from = (comm->rank + comm->size - i) % comm->size;
         if (status == HB_OK && recv_bytes[from])
@@ -326,9 +329,14 @@ static hb_status all_to_all_begin(struct hb_comm *comm, enum hb_comm_kind kind, 
         g->messages++;
         g->bytes += (int64_t)send_bytes[to];
     }
-    if (send_bytes[comm->rank] && recv[comm->rank] != send[comm->rank] && !comm->blind)
-        memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
-    return status;
+    if (begun && status == HB_OK)
+        status = pass_on(comm, device->end(comm));
+    if (status != HB_OK || !send_bytes[comm->rank] || recv[comm->rank] == send[comm->rank] || comm->blind)
+        return status;
+    if (device)
+        return device->copy(comm, recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
+    memmove(recv[comm->rank], send[comm->rank], send_bytes[comm->rank]);
+    return HB_OK;
 }
 
 void hb_comm_drop(struct hb_comm_pending *pending)

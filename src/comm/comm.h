@@ -5,7 +5,8 @@
  * adds them in the order of docs/numerics.md. So no result depends on how many
  * ranks there are or which library carries the bytes.
  *
- * Everything is host memory. Ranks are numbered 0 .. size - 1. "Collective"
+ * Everything is host memory, but for what communicators made by a backend (ops/backend.h, join) send and
+ * receive, exchange and gather: that is memory of the backend. Ranks are numbered 0 .. size - 1. "Collective"
  * functions are called by all ranks of the communicator, in the same order. A
  * rank alone does them by copying, and nothing is counted.
  *

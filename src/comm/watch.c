@@ -22,24 +22,25 @@ struct hb_watch hb_watch_begin(const struct hb_comm *comm, enum hb_comm_kind kin
 {
     if (!observer)
         return (struct hb_watch){0};
-    return (struct hb_watch){hb_watch_now(), comm->traffic.waited, comm->traffic.messages[kind],
-                             comm->traffic.bytes[kind]};
+    struct hb_comm_traffic traffic = hb_comm_traffic(comm);
+    return (struct hb_watch){hb_watch_now(), traffic.waited, traffic.messages[kind], traffic.bytes[kind]};
 }
 
 void hb_watch_end(const struct hb_comm *comm, enum hb_comm_kind kind, struct hb_watch watch)
 {
     if (!observer || comm->size == 1)
         return;
+    struct hb_comm_traffic traffic = hb_comm_traffic(comm);
     observer(observer_context,
              &(struct hb_comm_event){.group = comm->name,
                                      .what = HB_COMM_COLLECTIVE,
                                      .kind = kind,
                                      .peer = -1,
-                                     .messages = comm->traffic.messages[kind] - watch.messages,
-                                     .bytes = comm->traffic.bytes[kind] - watch.bytes,
+                                     .messages = traffic.messages[kind] - watch.messages,
+                                     .bytes = traffic.bytes[kind] - watch.bytes,
                                      .begin = watch.begin,
                                      .end = hb_watch_now(),
-                                     .waited = comm->traffic.waited - watch.waited});
+                                     .waited = traffic.waited - watch.waited});
 }
 
 void hb_watch_sent(struct hb_comm_request *request, size_t bytes)

@@ -10,7 +10,7 @@ hb_status hb_cuda_limits(struct hb_context *context, struct hb_limits *out);
 const struct hb_backend hb_backend_cuda = {
     .api_version = HB_BACKEND_API,
     .name = "cuda",
-    .about = "NVIDIA devices, the first that is visible",
+    .about = "NVIDIA devices, one for each rank",
     .storage = HB_STORAGE(HB_F32) | HB_STORAGE(HB_BF16) | HB_STORAGE(HB_F16),
     HB_GPU_MEMORY_ENTRIES(hb_cuda),
     .limits = hb_cuda_limits,

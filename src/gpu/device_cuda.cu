@@ -122,6 +122,10 @@ static hb_status set_up(struct gpu_device *device)
 
 hb_status HB_GPU(device_open)(struct gpu_device **out)
 {
+    /* A kernel that is loaded at its first launch may wait for all work of the device. A message among it
+     * that waits for a rank which does the same would never end. */
+    if (hb_comm_is_parallel())
+        setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     HB_TRY(hb_cuda_find_device());
     struct gpu_device *device = static_cast<struct gpu_device *>(calloc(1, sizeof *device));
     if (!device)

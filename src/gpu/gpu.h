@@ -21,6 +21,7 @@
 #include "gpu/storage.h"
 
 struct hb_context;
+struct gpu_device;
 
 extern "C" {
 gpu_stream HB_GPU(stream)(struct hb_context *context);
@@ -33,6 +34,8 @@ HB_MUST_USE hb_status HB_GPU(workspace)(struct hb_context *context, size_t bytes
 /* A place for what numerics: fast needs (a handle of a vendor library), NULL at
  * first; `close` is called with what stands there when the context is closed. */
 void **HB_GPU(library)(struct hb_context *context, void (*close)(void *library));
+
+struct gpu_device *HB_GPU(device)(struct hb_context *context);
 
 /* numerics: fast? */
 bool HB_GPU(is_fast)(const struct hb_context *context);

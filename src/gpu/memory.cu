@@ -109,6 +109,11 @@ gpu_stream HB_GPU(stream)(struct hb_context *context)
     return HB_GPU(device_stream)(state_of(context)->device);
 }
 
+struct gpu_device *HB_GPU(device)(struct hb_context *context)
+{
+    return state_of(context)->device;
+}
+
 bool HB_GPU(is_fast)(const struct hb_context *context)
 {
     return context->numerics == HB_FAST;

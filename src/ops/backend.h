@@ -49,7 +49,7 @@
 
 /* What a plug-in was compiled against. It rises with every change of struct hb_backend or
  * of the arguments of an op, optional ones too: an old object would leave them out in silence. */
-#define HB_BACKEND_API 2
+#define HB_BACKEND_API 3
 
 /* The numerics contract (docs/numerics.md) that this library keeps. */
 #define HB_NUMERICS_VERSION 1
@@ -57,6 +57,7 @@
 enum hb_numerics { HB_CANONICAL, HB_FAST };
 
 struct hb_backend;
+struct hb_comm;
 struct hb_op_clock;
 struct hb_op_trace;
 
@@ -76,6 +77,15 @@ struct hb_context {
 struct hb_limits {
     char device[256];
     double flops, bytes;
+};
+
+/* Elements [begin, end) of a gradient whose parts, absent or present, have `size` elements each: a flag for
+ * each part that they touch, if only by one element (parallel/absence.h). All in the backend's memory. */
+struct hb_parted {
+    void *values;
+    enum hb_dtype dtype;
+    int64_t begin, end, size;
+    int32_t *present;
 };
 
 struct hb_backend {
@@ -98,6 +108,14 @@ struct hb_backend {
     hb_status (*copy)(struct hb_context *context, void *to, const void *from, size_t bytes);
     hb_status (*zero)(struct hb_context *context, void *memory, size_t bytes);
     hb_status (*sync)(struct hb_context *context);
+    /* NULL: bytes go to other ranks through the host. A communicator of the ranks of `host`, which outlives
+     * it, whose messages lie in this backend's memory and are counted with host's: for messages between two
+     * ranks (`pairs`), or for exchanges and gathers of all. HB_EUNSUPPORTED says, on all ranks, what is
+     * missing for that. Collective: host. */
+    hb_status (*join)(struct hb_context *context, struct hb_comm *host, bool pairs, struct hb_comm **out);
+    /* With join: marks absent parts in what is sent, and reads the marks: the bits of parallel/absence.h. */
+    hb_status (*mark_absent)(struct hb_context *context, const struct hb_parted *parted);
+    hb_status (*read_absent)(struct hb_context *context, const struct hb_parted *parted);
     hb_status (*limits)(struct hb_context *context, struct hb_limits *out); /* NULL: it is the host */
 
     /* ops: required for a training step */

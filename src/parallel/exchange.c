@@ -5,20 +5,6 @@
 
 #include "core/fault.h"
 
-static hb_status grow(char **memory, size_t *size, size_t bytes)
-{
-    void *grown;
-    if (bytes <= *size)
-        return HB_OK;
-    hb_memory_free(*memory);
-    *memory = NULL;
-    *size = 0;
-    HB_TRY(hb_memory_alloc(HB_MEMORY_COMMUNICATION, bytes, &grown));
-    *memory = grown;
-    *size = bytes;
-    return HB_OK;
-}
-
 /* --- counts --- */
 
 static hb_status no_memory(void)
@@ -102,16 +88,17 @@ static hb_status meet(struct hb_exchange *exchange, struct hb_tensor offsets, in
 
 static hb_status move(struct hb_expert_exchange *x, struct hb_tensor from, struct hb_tensor to)
 {
-    if (x->context->backend->host_memory) { /* from where the rows are to where they belong */
+    struct hb_comm *comm = x->wire->experts;
+    if (hb_wire_is_direct(x->wire)) { /* from where the rows are to where they belong */
         HB_TRY(hb_fault_point(HB_FAULT_EXCHANGE));
-        return hb_comm_exchange(x->comm, from.data, x->out, to.data, x->in);
+        return hb_comm_exchange(comm, from.data, x->out, to.data, x->in);
     }
-    HB_TRY(grow(&x->send, &x->send_size, hb_tensor_bytes(&from)));
-    HB_TRY(grow(&x->recv, &x->recv_size, hb_tensor_bytes(&to)));
-    HB_TRY(hb_copy_out(x->context, x->send, from));
+    HB_TRY(hb_wire_grow(x->wire, &x->send, &x->send_size, hb_tensor_bytes(&from)));
+    HB_TRY(hb_wire_grow(x->wire, &x->recv, &x->recv_size, hb_tensor_bytes(&to)));
+    HB_TRY(hb_wire_put(x->wire, x->send, from));
     HB_TRY(hb_fault_point(HB_FAULT_EXCHANGE));
-    HB_TRY(hb_comm_exchange(x->comm, x->send, x->out, x->recv, x->in));
-    return hb_copy_in(x->context, to, x->recv);
+    HB_TRY(hb_comm_exchange(comm, x->send, x->out, x->recv, x->in));
+    return hb_wire_get(x->wire, to, x->recv);
 }
 
 static size_t row_bytes(struct hb_tensor rows)
@@ -152,6 +139,7 @@ hb_status hb_expert_exchange_init(struct hb_expert_exchange *exchange, const str
         .exchange = {meet, dispatch, combine},
         .context = model->context,
         .comm = mesh->experts,
+        .wire = &mesh->wire,
         .experts = model->config.num_experts,
         .out = calloc(ranks, sizeof(size_t)),
         .in = calloc(ranks, sizeof(size_t)),
@@ -167,8 +155,10 @@ int64_t hb_expert_exchange_bytes(const struct hb_exchange *exchange)
 
 void hb_expert_exchange_release(struct hb_expert_exchange *exchange)
 {
-    hb_memory_free(exchange->send);
-    hb_memory_free(exchange->recv);
+    if (exchange->wire) {
+        hb_wire_free(exchange->wire, exchange->send);
+        hb_wire_free(exchange->wire, exchange->recv);
+    }
     free(exchange->out);
     free(exchange->in);
     *exchange = (struct hb_expert_exchange){0};

@@ -9,7 +9,8 @@
 struct hb_expert_exchange {
     struct hb_exchange exchange;
     struct hb_context *context;
-    struct hb_comm *comm;
+    struct hb_comm *comm; /* for counts */
+    const struct hb_wire *wire; /* for rows */
     int64_t experts; /* E */
     char *send, *recv;
     size_t send_size, recv_size;

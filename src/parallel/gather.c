@@ -16,7 +16,7 @@ static size_t shard_bytes(const struct hb_param *param, enum hb_gathered what, s
 
 hb_status hb_gather_unit(struct hb_sharding *s, const struct hb_unit *unit, enum hb_gathered what)
 {
-    struct hb_context *context = s->model->context;
+    const struct hb_wire *wire = &s->mesh->wire;
     int ranks = hb_comm_size(unit->group), self = hb_comm_rank(unit->group);
     size_t *bytes = calloc((size_t)ranks, sizeof *bytes), all = 0;
     if (!bytes)
@@ -37,7 +37,7 @@ hb_status hb_gather_unit(struct hb_sharding *s, const struct hb_unit *unit, enum
         if (!param->trained || param->shard.begin == param->shard.end)
             continue;
         struct hb_tensor own = hb_param_elements(param, target(param, what), param->shard);
-        HB_TRY_CLEAN(hb_copy_out(context, at, own));
+        HB_TRY_CLEAN(hb_wire_put(wire, at, own));
         at += hb_tensor_bytes(&own);
     }
     HB_TRY_CLEAN(hb_comm_gather(unit->group, s->send, s->recv, bytes));
@@ -50,7 +50,7 @@ hb_status hb_gather_unit(struct hb_sharding *s, const struct hb_unit *unit, enum
                 continue;
             struct hb_tensor part = hb_param_elements(param, target(param, what), range);
             if (r != self)
-                HB_TRY_CLEAN(hb_copy_in(context, part, at));
+                HB_TRY_CLEAN(hb_wire_get(wire, part, at));
             at += hb_tensor_bytes(&part);
         }
 cleanup:

@@ -123,6 +123,7 @@ hb_status hb_mesh_mirror(struct hb_comm *world, struct hb_mesh_shape shape, stru
     HB_TRY_CLEAN(hb_comm_mirror((int)mesh->ep_i, (int)shape.ep, "experts", true, &mesh->experts));
     HB_TRY_CLEAN(hb_comm_mirror((int)mesh->dp_i, (int)shape.dp, "replicas", true, &mesh->replicas));
     HB_TRY_CLEAN(hb_comm_mirror((int)mesh->pp_i, (int)shape.pp, "pipe", true, &mesh->pipe));
+    hb_wire_init(&mesh->wire, mesh);
     return HB_OK;
 cleanup:
     hb_mesh_release(mesh);
@@ -138,6 +139,7 @@ hb_status hb_mesh_create(struct hb_comm *world, struct hb_mesh_shape shape, stru
     HB_TRY_CLEAN(hb_comm_split(world, s * shape.dp + mesh->dp_i, mesh->ep_i, "experts", &mesh->experts));
     HB_TRY_CLEAN(hb_comm_split(world, s * shape.ep + mesh->ep_i, mesh->dp_i, "replicas", &mesh->replicas));
     HB_TRY_CLEAN(hb_comm_split(world, d, s, "pipe", &mesh->pipe));
+    hb_wire_init(&mesh->wire, mesh);
     return HB_OK;
 cleanup:
     hb_mesh_release(mesh);
@@ -146,6 +148,8 @@ cleanup:
 
 void hb_mesh_release(struct hb_mesh *mesh)
 {
+    if (mesh->wire.context)
+        hb_wire_close(&mesh->wire, mesh);
     hb_comm_destroy(mesh->data);
     hb_comm_destroy(mesh->experts);
     hb_comm_destroy(mesh->replicas);

@@ -12,6 +12,7 @@
 #define HB_PARALLEL_MESH_H
 
 #include "comm/comm.h"
+#include "parallel/wire.h"
 #include "tape/param.h"
 
 struct hb_mesh_shape {
@@ -27,6 +28,7 @@ struct hb_mesh {
     struct hb_comm *experts;       /* the ep ranks with this dp_i, by ep_i */
     struct hb_comm *replicas;      /* the dp ranks with this ep_i, by dp_i */
     struct hb_comm *pipe;          /* the pp ranks with this d, by pp_i */
+    struct hb_wire wire; /* by which tensors travel; the communicators above are for what the host knows */
 };
 
 /* "dp=2,ep=2,pp=2"; what is left out is 1. HB_EARGUMENT. */

@@ -66,6 +66,7 @@ hb_status hb_ranks_open(struct hb_ranks *ranks, struct hb_comm *world, const str
 hb_status hb_ranks_attach(struct hb_ranks *ranks, struct hb_model *model)
 {
     ranks->model = model;
+    HB_TRY(hb_wire_open(&ranks->mesh.wire, model->context, &ranks->mesh, ranks->options.transport));
     return hb_sharding_init(&ranks->sharding, model, &ranks->mesh, ranks->options.zero);
 }
 

@@ -1,7 +1,7 @@
 /* A rank of several: its place, its part of the model, and what it runs.
  *
  *   hb_ranks_open      mesh, schedule, which blocks and experts are here
- *   hb_ranks_attach    shards of the outlined model, before its memory is made
+ *   hb_ranks_attach    who carries its tensors, and their shards: before its memory is made
  *   hb_ranks_start     fold, exchange, executor: afterwards steps can run
  *   hb_ranks_close
  *
@@ -23,6 +23,7 @@ struct hb_ranks_options {
     int64_t sequences, length;  /* of a microbatch; tokens of a sequence */
     const struct hb_block_costs *costs; /* by which stages are cut; NULL: counted FLOPs */
     const int64_t *first_block; /* where stages begin, as hb_cut_stages says; NULL: it is asked */
+    enum hb_transport_choice transport;
     bool mirrored;              /* the world is a mirror: a rehearsal (parallel/rehearse.h) */
 };
 
@@ -45,6 +46,7 @@ struct hb_ranks {
 HB_MUST_USE hb_status hb_ranks_open(struct hb_ranks *ranks, struct hb_comm *world,
                                     const struct hb_ranks_options *options,
                                     const struct hb_model_config *config);
+/* Collective: world. */
 HB_MUST_USE hb_status hb_ranks_attach(struct hb_ranks *ranks, struct hb_model *model);
 /* For microbatches of up to `tokens` rows. */
 HB_MUST_USE hb_status hb_ranks_start(struct hb_ranks *ranks, int64_t tokens);

@@ -10,7 +10,7 @@ hb_status hb_reducer_init(struct hb_reducer *reducer, struct hb_sharding *shardi
                           struct hb_gradients *gradients, int tied_peer)
 {
     *reducer = (struct hb_reducer){
-        .sharding = sharding, .gradients = gradients, .pipe = sharding->mesh->pipe, .tied_peer = tied_peer};
+        .sharding = sharding, .gradients = gradients, .wire = &sharding->mesh->wire, .tied_peer = tied_peer};
     int64_t parts = 0;
     for (int64_t p = 0; p < sharding->model->param_count; p++)
         if (sharding->model->params[p]->present_parts > parts)
@@ -289,17 +289,41 @@ static hb_status own_piece(struct hb_reducer *r, const struct piece *piece, stru
     return HB_OK;
 }
 
+/* Says in values on the wire which parts are absent (parallel/absence.h), and hears it. */
+static hb_status mark(struct hb_reducer *r, void *values, const struct view *v, struct hb_range range,
+                      int64_t size)
+{
+    struct hb_context *context = r->gradients->context;
+    enum hb_dtype dtype = v->value.dtype;
+    if (r->wire->on_device)
+        return context->backend->mark_absent(
+            context, &(struct hb_parted){values, dtype, range.begin, range.end, size, v->present.data});
+    HB_TRY(hb_copy_out(context, r->present, v->present));
+    hb_absence_mark(values, dtype, range, size, r->present);
+    return HB_OK;
+}
+
+static hb_status read_marks(struct hb_reducer *r, void *values, const struct view *v, struct hb_range range,
+                            int64_t size)
+{
+    struct hb_context *context = r->gradients->context;
+    enum hb_dtype dtype = v->value.dtype;
+    if (r->wire->on_device)
+        return context->backend->read_absent(
+            context, &(struct hb_parted){values, dtype, range.begin, range.end, size, v->present.data});
+    hb_absence_read(values, dtype, range, size, r->present);
+    return hb_copy_in(context, v->present, r->present);
+}
+
 static hb_status pack(struct hb_reducer *r, const struct piece *piece, void *state)
 {
     int64_t size = part_size(r->sharding->model->params[piece->p]);
     char **at = state;
     struct view v;
     HB_TRY(own_piece(r, piece, &v));
-    HB_TRY(hb_copy_out(r->gradients->context, *at, v.value));
-    if (v.present.data) {
-        HB_TRY(hb_copy_out(r->gradients->context, r->present, v.present));
-        hb_absence_mark(*at, v.value.dtype, piece->range, size, r->present);
-    }
+    HB_TRY(hb_wire_put(r->wire, *at, v.value));
+    if (v.present.data)
+        HB_TRY(mark(r, *at, &v, piece->range, size));
     *at += hb_tensor_bytes(&v.value);
     return HB_OK;
 }
@@ -310,11 +334,9 @@ static hb_status unpack(struct hb_reducer *r, const struct piece *piece, void *s
     char **at = state;
     struct view v;
     HB_TRY(add_node(r, piece->p, piece->use, piece->node, &v));
-    HB_TRY(hb_copy_in(r->gradients->context, v.value, *at));
-    if (v.present.data) {
-        hb_absence_read(*at, v.value.dtype, piece->range, size, r->present);
-        HB_TRY(hb_copy_in(r->gradients->context, v.present, r->present));
-    }
+    HB_TRY(hb_wire_get(r->wire, v.value, *at));
+    if (v.present.data)
+        HB_TRY(read_marks(r, *at, &v, piece->range, size));
     *at += hb_tensor_bytes(&v.value);
     return settle(r, piece->p, piece->use, piece->node);
 }
@@ -431,7 +453,6 @@ static hb_status close_shard(struct hb_reducer *r, int64_t p, int use)
 /* Two stages have one use each: both get the other's root, and so the same sum. */
 static hb_status swap_uses(struct hb_reducer *r, struct hb_param *param)
 {
-    struct hb_context *context = r->gradients->context;
     int here = is_here(r, param, 0) ? 0 : 1;
     struct hb_tensor mine = hb_param_elements(param, param->use[here].root, param->shard);
     struct hb_tensor other = hb_param_elements(param, param->use[!here].root, param->shard);
@@ -440,11 +461,11 @@ static hb_status swap_uses(struct hb_reducer *r, struct hb_param *param)
     if (!bytes)
         return HB_OK;
     HB_TRY(hb_sharding_stage(r->sharding, bytes, bytes));
-    HB_TRY(hb_copy_out(context, r->sharding->send, mine));
-    HB_TRY(hb_comm_receive(r->pipe, r->tied_peer, r->sharding->recv, bytes, &requests[0]));
-    HB_TRY(hb_comm_send(r->pipe, r->tied_peer, r->sharding->send, bytes, &requests[1]));
-    HB_TRY(hb_comm_wait(r->pipe, requests, 2));
-    return hb_copy_in(context, other, r->sharding->recv);
+    HB_TRY(hb_wire_put(r->wire, r->sharding->send, mine));
+    HB_TRY(hb_comm_receive(r->wire->pipe, r->tied_peer, r->sharding->recv, bytes, &requests[0]));
+    HB_TRY(hb_comm_send(r->wire->pipe, r->tied_peer, r->sharding->send, bytes, &requests[1]));
+    HB_TRY(hb_comm_wait(r->wire->pipe, requests, 2));
+    return hb_wire_get(r->wire, other, r->sharding->recv);
 }
 
 /* Roots of tied uses are added in block order. */

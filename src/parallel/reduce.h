@@ -30,7 +30,7 @@ struct hb_shard_fold {
 struct hb_reducer {
     struct hb_sharding *sharding;
     struct hb_gradients *gradients;
-    struct hb_comm *pipe;
+    const struct hb_wire *wire;
     /* rank in the pipe that has the other use of a tied embedding; -1: it is here, or there is none */
     int tied_peer;
     int64_t microbatches;

@@ -27,7 +27,7 @@ static hb_status list_units(struct hb_sharding *s)
     for (int64_t p = 0; p < s->model->param_count;) {
         struct hb_unit *unit = &s->units[s->unit_count++];
         *unit = (struct hb_unit){.first = p, .block = params[p]->block, .experts = is_stack(params[p])};
-        unit->group = unit->experts ? s->mesh->replicas : s->mesh->data;
+        unit->group = unit->experts ? s->mesh->wire.replicas : s->mesh->wire.data;
         while (p < s->model->param_count && params[p]->block == unit->block &&
                is_stack(params[p]) == unit->experts)
             p++;
@@ -68,28 +68,15 @@ void hb_sharding_release(struct hb_sharding *sharding)
         return;
     hb_unshard_release(sharding);
     hb_pool_release(&sharding->pool);
-    hb_memory_free(sharding->send);
-    hb_memory_free(sharding->recv);
+    hb_wire_free(&sharding->mesh->wire, sharding->send);
+    hb_wire_free(&sharding->mesh->wire, sharding->recv);
     free(sharding->units);
     *sharding = (struct hb_sharding){0};
 }
 
-static hb_status grow(char **memory, size_t *size, size_t bytes)
-{
-    if (bytes <= *size)
-        return HB_OK;
-    void *grown;
-    hb_memory_free(*memory);
-    *memory = NULL;
-    *size = 0;
-    HB_TRY(hb_memory_alloc(HB_MEMORY_COMMUNICATION, bytes, &grown));
-    *memory = grown;
-    *size = bytes;
-    return HB_OK;
-}
-
 hb_status hb_sharding_stage(struct hb_sharding *sharding, size_t send, size_t recv)
 {
-    HB_TRY(grow(&sharding->send, &sharding->send_size, send));
-    return grow(&sharding->recv, &sharding->recv_size, recv);
+    const struct hb_wire *wire = &sharding->mesh->wire;
+    HB_TRY(hb_wire_grow(wire, &sharding->send, &sharding->send_size, send));
+    return hb_wire_grow(wire, &sharding->recv, &sharding->recv_size, recv);
 }

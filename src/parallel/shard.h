@@ -23,13 +23,13 @@ struct hb_unit {
     int64_t first, count;
     int64_t block;
     bool experts;
-    struct hb_comm *group; /* who shares it */
+    struct hb_comm *group; /* who shares it; of the mesh's wire */
     /* level 3, the gathered weights */
     int holders;                /* how many want them */
     bool ahead, under_way;      /* one of these is hb_blocks_ahead's; they have not all come */
     struct hb_buffer *gathered; /* their memory; NULL: nobody wants them */
     struct hb_comm_pending pending;
-    char *staging; /* while they are under way; NULL where memory is the host's */
+    char *staging; /* while they are under way; NULL where tensors travel themselves */
 };
 
 struct hb_sharding {
@@ -38,7 +38,7 @@ struct hb_sharding {
     int level;
     struct hb_unit *units;
     int64_t unit_count;
-    char *send, *recv; /* staging memory; grows */
+    char *send, *recv; /* memory of the wire; grows */
     size_t send_size, recv_size;
     struct hb_pool pool; /* gathered weights, level 3 */
 };
@@ -52,7 +52,7 @@ void hb_sharding_release(struct hb_sharding *sharding);
 /* The elements of a parameter that rank r of `ranks` keeps. */
 struct hb_range hb_shard_of(const struct hb_param *param, int64_t ranks, int64_t r);
 
-/* Staging memory of at least so many bytes (category communication). */
+/* Memory of the wire of at least so many bytes. */
 HB_MUST_USE hb_status hb_sharding_stage(struct hb_sharding *sharding, size_t send, size_t recv);
 
 /* What a gather fills: the weights from their shards, or the roots of gradients. */

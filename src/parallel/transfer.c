@@ -19,7 +19,7 @@ struct hb_outgoing {
 /* Memory of a message that is made or received. */
 static hb_status take(struct hb_executor *e, size_t bytes, void **memory)
 {
-    HB_TRY(hb_memory_alloc(HB_MEMORY_COMMUNICATION, bytes, memory));
+    HB_TRY(hb_wire_alloc(&e->mesh->wire, bytes, memory));
     e->message_bytes += (int64_t)bytes;
     if (e->message_bytes > e->message_peak)
         e->message_peak = e->message_bytes;
@@ -28,7 +28,7 @@ static hb_status take(struct hb_executor *e, size_t bytes, void **memory)
 
 static void give(struct hb_executor *e, void *memory, size_t bytes)
 {
-    hb_memory_free(memory);
+    hb_wire_free(&e->mesh->wire, memory);
     e->message_bytes -= memory ? (int64_t)bytes : 0;
 }
 
@@ -83,9 +83,9 @@ static hb_status progress(struct hb_executor *e, bool all)
     while (*at) {
         struct hb_outgoing *o = *at;
         if (all)
-            HB_TRY(hb_comm_wait(e->mesh->pipe, &o->request, 1));
+            HB_TRY(hb_comm_wait(e->mesh->wire.pipe, &o->request, 1));
         else
-            HB_TRY(hb_comm_test(e->mesh->pipe, &o->request));
+            HB_TRY(hb_comm_test(e->mesh->wire.pipe, &o->request));
         if (!o->request.done) {
             at = &o->next;
             continue;
@@ -123,11 +123,12 @@ static hb_status send(struct hb_executor *e, int stage, const struct message *me
     hb_status status = take(e, o->bytes, &o->memory);
     char *at = o->memory;
     for (int i = 0; status == HB_OK && i < message->parts; i++) {
-        status = hb_copy_out(e->context, at, message->part[i]);
+        status = hb_wire_put(&e->mesh->wire, at, message->part[i]);
         at += hb_tensor_bytes(&message->part[i]);
     }
     if (status == HB_OK)
-        status = hb_comm_send(e->mesh->pipe, e->stages->rank_of[stage], o->memory, o->bytes, &o->request);
+        status = hb_comm_send(e->mesh->wire.pipe, e->stages->rank_of[stage], o->memory, o->bytes,
+                              &o->request);
     if (status != HB_OK) {
         give(e, o->memory, o->bytes);
         free(o);
@@ -144,12 +145,12 @@ static hb_status receive(struct hb_executor *e, int stage, const struct message 
     struct hb_comm_request request;
     HB_TRY(take(e, bytes_of(message), &memory));
     hb_status status =
-        hb_comm_receive(e->mesh->pipe, e->stages->rank_of[stage], memory, bytes_of(message), &request);
+        hb_comm_receive(e->mesh->wire.pipe, e->stages->rank_of[stage], memory, bytes_of(message), &request);
     if (status == HB_OK)
-        status = hb_comm_wait(e->mesh->pipe, &request, 1);
+        status = hb_comm_wait(e->mesh->wire.pipe, &request, 1);
     const char *at = memory;
     for (int i = 0; status == HB_OK && i < message->parts; i++) {
-        status = hb_copy_in(e->context, message->part[i], at);
+        status = hb_wire_get(&e->mesh->wire, message->part[i], at);
         at += hb_tensor_bytes(&message->part[i]);
     }
     give(e, memory, bytes_of(message));

@@ -1,7 +1,7 @@
 /* Level 3: the weights of a block from their shards, while the block is at work.
  *
  * A unit's weights stand in one buffer, parameter behind parameter, so that every
- * rank's shard is a run of it: where memory is the host's, shards are sent from their
+ * rank's shard is a run of it: where tensors travel themselves (parallel/wire.h), shards are sent from their
  * place and come to it. */
 #include <stdlib.h>
 
@@ -65,7 +65,7 @@ static hb_status put_own(struct hb_sharding *s, const struct hb_unit *unit)
         struct hb_tensor own = hb_param_elements(param, param->value, param->shard);
         if (unit->staging) {
             size_t at = (size_t)((char *)own.data - (char *)unit->gathered->data);
-            HB_TRY(hb_copy_out(s->model->context, unit->staging + at, param->kept));
+            HB_TRY(hb_wire_put(&s->mesh->wire, unit->staging + at, param->kept));
         } else {
             HB_TRY(hb_copy(s->model->context, own, param->kept));
         }
@@ -85,8 +85,8 @@ static hb_status start(struct hb_sharding *s, struct hb_unit *unit)
     for (int r = 0; r < ranks; r++)
         bytes[r] = begin[r + 1] - begin[r];
     HB_TRY_CLEAN(take(s, unit, begin[ranks]));
-    if (!s->model->context->backend->host_memory)
-        HB_TRY_CLEAN(hb_memory_alloc(HB_MEMORY_COMMUNICATION, begin[ranks], &staging));
+    if (!hb_wire_is_direct(&s->mesh->wire))
+        HB_TRY_CLEAN(hb_wire_alloc(&s->mesh->wire, begin[ranks], &staging));
     unit->staging = staging;
     HB_TRY_CLEAN(put_own(s, unit));
     char *all = staging ? staging : unit->gathered->data;
@@ -108,8 +108,8 @@ static hb_status finish(struct hb_sharding *s, struct hb_unit *unit)
         return HB_OK;
     struct hb_tensor all = hb_tensor_1d(s->model->context, unit->gathered->data, HB_U8,
                                         (int64_t)unit->gathered->asked);
-    hb_status status = hb_copy_in(s->model->context, all, unit->staging);
-    hb_memory_free(unit->staging);
+    hb_status status = hb_wire_get(&s->mesh->wire, all, unit->staging);
+    hb_wire_free(&s->mesh->wire, unit->staging);
     unit->staging = NULL;
     return status;
 }
@@ -172,7 +172,7 @@ void hb_unshard_release(struct hb_sharding *s)
     for (int64_t u = 0; u < s->unit_count; u++) {
         struct hb_unit *unit = &s->units[u];
         hb_comm_drop(&unit->pending);
-        hb_memory_free(unit->staging);
+        hb_wire_free(&s->mesh->wire, unit->staging);
         if (!unit->holders)
             continue;
         unit->holders = 1;

@@ -9,6 +9,7 @@ static const char *const numerics_names[] = {"canonical", "fast", NULL};
 static const char *const decay_names[] = {"matrices", "all", NULL};
 static const char *const combine_names[] = {"joint", "sum", "gated", NULL};
 static const char *const balance_names[] = {"none", "hf", "layer", "bias", NULL};
+static const char *const transport_names[] = {"auto", "host", "nccl", NULL};
 
 #define AT(member) offsetof(struct hb_run_config, member)
 #define MODEL(member) offsetof(struct hb_run_config, model.member)
@@ -74,6 +75,7 @@ static const struct hb_yaml_field fields[] = {
     TEXT("parallel.schedule", AT(schedule), "1f1b"),
     TEXT("parallel.costs", AT(costs), "null"),
     NUMBER("parallel.timeout", AT(timeout), "1800", 0, INFINITY),
+    CHOICE("parallel.transport", AT(transport), "auto", transport_names),
 
     INTEGER("model.vocab_size", MODEL(vocab_size), "0", 0, 1 << 28),
     INTEGER("model.hidden_size", MODEL(hidden_size), "0", 0, 1 << 24),
@@ -264,6 +266,7 @@ static const char *const free_keys[] = {
     "parallel.schedule",
     "parallel.costs",
     "parallel.timeout",
+    "parallel.transport",
     "data.held_out",
     "training.digest_every",
     "training.evaluate_every",

@@ -40,6 +40,7 @@ struct hb_run_config {
     const char *schedule;     /* parallel/schedule.h */
     const char *costs;        /* NULL, or a file (parallel/block_costs.h) */
     double timeout;           /* seconds to wait for another rank; 0: for ever */
+    int transport;            /* enum hb_transport_choice (parallel/wire.h) */
 
     const struct hb_yaml_node *recompute_node, *loss_scale_node, *spikes_node, *faults_node;
     struct hb_recompute recompute;

@@ -125,7 +125,7 @@ static hb_status open_rank(struct hb_trainer *t, const struct hb_optimizer_confi
     const struct hb_run_config *c = t->config;
     struct hb_ranks_options options = {
         .shape = {c->dp, c->ep, c->pp}, .zero = (int)c->zero, .schedule = c->schedule,
-        .microbatches = c->accumulate,
+        .microbatches = c->accumulate, .transport = (enum hb_transport_choice)c->transport,
         .recompute = c->recompute, .sequences = c->microbatch, .length = c->sequence_length};
     t->wanted = calloc((size_t)c->accumulate, sizeof *t->wanted);
     if (!t->wanted)

@@ -5,9 +5,12 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "backends/registry.h"
 
 enum { SIZE = 5, PARTS = 4 };
 
@@ -78,11 +81,72 @@ static void test_another_nan(void **state)
     assert_int_equal(values[1], 0xffffffff);
 }
 
+/* --- in a device's memory --- */
+
+#define OK(call)                        \
+    do {                                \
+        if ((call) != HB_OK)            \
+            fail_msg("%s", hb_error()); \
+    } while (0)
+
+static struct hb_context device;
+
+static void *on_device(const void *host, size_t bytes)
+{
+    void *memory;
+    OK(hb_alloc(&device, HB_MEMORY_COMMUNICATION, bytes, &memory));
+    OK(device.backend->copy_in(&device, memory, host, bytes));
+    return memory;
+}
+
+static void check_device(enum hb_dtype dtype, struct hb_range range, unsigned flags, unsigned char fill)
+{
+    size_t bytes = (size_t)(range.end - range.begin) * hb_dtype_size(dtype);
+    int64_t first = range.begin / SIZE, parts = (range.end - 1) / SIZE + 1 - first;
+    unsigned char values[SIZE * PARTS * 4], got[sizeof values];
+    int32_t present[PARTS], arrived[PARTS];
+    for (size_t i = 0; i < bytes; i++)
+        values[i] = fill ? fill : (unsigned char)(i * 37);
+    for (int64_t part = 0; part < parts; part++)
+        present[part] = flags >> (first + part) & 1;
+    struct hb_parted p = {on_device(values, bytes), dtype, range.begin, range.end, SIZE,
+                          on_device(present, (size_t)parts * sizeof *present)};
+    OK(device.backend->mark_absent(&device, &p));
+    OK(device.backend->copy_out(&device, got, p.values, bytes));
+    hb_absence_mark(values, dtype, range, SIZE, present);
+    assert_memory_equal(got, values, bytes);
+    OK(device.backend->read_absent(&device, &p));
+    OK(device.backend->copy_out(&device, arrived, p.present, (size_t)parts * sizeof *present));
+    assert_memory_equal(arrived, present, (size_t)parts * sizeof *present);
+    hb_free(&device, p.values);
+    hb_free(&device, p.present);
+}
+
+static void test_device(void **state)
+{
+    (void)state;
+    static const enum hb_dtype dtypes[] = {HB_F32, HB_BF16};
+    const struct hb_backend *backend;
+    const char *name = getenv("HB_KERNELS");
+    if (hb_backend_find(name ? name : "cuda-emulated", &backend) != HB_OK)
+        skip(); /* built without a C++ compiler */
+    OK(hb_context_open(backend, HB_CANONICAL, 1, &device));
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
+        for (int64_t begin = 0; begin < SIZE * PARTS; begin += 2)
+            for (int64_t end = begin + 1; end <= SIZE * PARTS; end += 3)
+                for (unsigned flags = 0; flags < 1u << PARTS; flags += 5) {
+                    check_device(dtypes[d], (struct hb_range){begin, end}, flags, 0);
+                    check_device(dtypes[d], (struct hb_range){begin, end}, flags, 0xff);
+                }
+    hb_context_close(&device);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_flags_arrive),
         cmocka_unit_test(test_another_nan),
+        cmocka_unit_test(test_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
