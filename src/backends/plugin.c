@@ -19,6 +19,10 @@ static void inherit_memory(const struct hb_backend *base, struct hb_backend *out
     out->copy = base->copy;
     out->zero = base->zero;
     out->sync = base->sync;
+    out->join = base->join;
+    out->mark_absent = base->mark_absent;
+    out->read_absent = base->read_absent;
+    out->host_memory = base->host_memory;
     out->unpooled = base->unpooled;
 }
 

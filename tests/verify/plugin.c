@@ -109,7 +109,7 @@ static void test_refused(void **state)
     OK(hb_plugin_resolve(&b, "mine.so", &out));
     b.api_version = HB_BACKEND_API + 1;
     REFUSED(hb_plugin_resolve(&b, "mine.so", &out),
-            "mine.so: speaks interface version 3, this library version 2");
+            "mine.so: speaks interface version 4, this library version 3");
     b = hb_backend_ref;
     b.base = "gpu9";
     REFUSED(hb_plugin_resolve(&b, "mine.so", &out), "gpu9");
