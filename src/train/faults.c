@@ -103,24 +103,46 @@ static hb_status most(const struct hb_stepper *stepper, int64_t *value)
     return stepper->ranks ? hb_comm_max(stepper->ranks->mesh.world, value, 1) : HB_OK;
 }
 
-static hb_status poison_weight(struct hb_stepper *stepper, const char *name)
+/* Which element of the parameter is the first of tensor `name`; a stack's own name, with * for the number, is
+ * that of its first tensor. -1: the tensor is not here. */
+static int64_t first_element(const struct hb_param *param, const char *name)
 {
-    const struct hb_model *model = stepper->model;
+    char text[2 * HB_PARAM_NAME_MAX];
+    if (strcmp(hb_param_whole_name(param, text, sizeof text), name) == 0)
+        return 0;
+    for (int64_t g = 0; g < param->groups; g++)
+        if (strcmp(hb_param_logical_name(param, g, text, sizeof text), name) == 0)
+            return (param->first_group + g) * hb_param_part_count(param);
+    return -1;
+}
+
+static hb_status poison_weight(const struct hb_model *model, const char *name)
+{
     unsigned char was[8];
     struct hb_tensor where;
-    int64_t known = 0;
     for (int64_t p = 0; p < model->param_count; p++) {
-        char text[2 * HB_PARAM_NAME_MAX];
-        if (strcmp(hb_param_whole_name(model->params[p], text, sizeof text), name) != 0)
-            continue;
-        known = 1;
-        HB_TRY(poison(model->context, model->params[p], 0, was, &where));
+        int64_t element = first_element(model->params[p], name);
+        if (element >= 0)
+            HB_TRY(poison(model->context, model->params[p], element, was, &where));
     }
-    HB_TRY(most(stepper, &known));
-    if (known)
-        return HB_OK;
-    return HB_FAIL(HB_EARGUMENT, "faults: the model has no tensor %s; of experts, write * for the number",
-                   name);
+    return HB_OK;
+}
+
+hb_status hb_faults_check(const struct hb_faults *f, const struct hb_stepper *stepper)
+{
+    for (int64_t i = 0; i < f->count; i++) {
+        const struct hb_fault *fault = &f->list[i];
+        int64_t known = fault->kind != HB_FAULT_WEIGHT;
+        for (int64_t p = 0; !known && p < stepper->model->param_count; p++)
+            known = first_element(stepper->model->params[p], fault->tensor) >= 0;
+        HB_TRY(most(stepper, &known));
+        if (!known)
+            return HB_FAIL(HB_EARGUMENT,
+                           "faults: step %lld: the model has no tensor %s; names are those of "
+                           "model.safetensors",
+                           (long long)fault->step, fault->tensor);
+    }
+    return HB_OK;
 }
 
 /* The first number of the row of the step's first token, which the ranks with microbatch 0 know. */
@@ -159,7 +181,7 @@ hb_status hb_faults_begin(struct hb_faults *f, int64_t step, struct hb_batches *
         switch (fault->kind) {
         case HB_FAULT_OVERFLOW: stepper->loss_gain = stepper->loss_gain * fault->factor; break;
         case HB_FAULT_SPIKE: spoil_labels(batches, model->config.vocab_size); break;
-        case HB_FAULT_WEIGHT: HB_TRY(poison_weight(stepper, fault->tensor)); break;
+        case HB_FAULT_WEIGHT: HB_TRY(poison_weight(model, fault->tensor)); break;
         default:
             if (!f->poisoned)
                 HB_TRY(poison_input(f, batches, stepper));

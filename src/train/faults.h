@@ -22,7 +22,7 @@ struct hb_fault {
     int64_t step; /* attempted steps, from 1 */
     enum hb_fault_kind kind;
     double factor;      /* of overflow */
-    const char *tensor; /* of weight: a parameter's name, of experts with * for the number; the document's */
+    const char *tensor; /* of weight: a tensor's name; of experts, * for the number means the first */
 };
 
 enum { HB_FAULTS_MAX = 1024 };
@@ -37,6 +37,9 @@ struct hb_faults {
 
 /* The list under `faults`: maps with step, kind and, by kind, factor or tensor. */
 HB_MUST_USE hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list, int64_t *count);
+
+/* HB_EARGUMENT: a weight's tensor is not the model's. Collective, before the first step. */
+HB_MUST_USE hb_status hb_faults_check(const struct hb_faults *faults, const struct hb_stepper *stepper);
 
 /* Around step number `step`, whose batches are filled. Collective: the stepper's ranks. */
 HB_MUST_USE hb_status hb_faults_begin(struct hb_faults *faults, int64_t step, struct hb_batches *batches,

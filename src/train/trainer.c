@@ -13,8 +13,8 @@
 #include "data/manifest.h"
 #include "model/weights.h"
 #include "ops/clock.h"
-#include "ops/nonfinite.h"
 #include "train/checkpoint.h"
+#include "train/diagnose.h"
 #include "train/evaluate.h"
 #include "train/literal.h"
 
@@ -178,7 +178,7 @@ static hb_status open_model(struct hb_trainer *t)
     t->spikes.rule = c->spikes;
     t->stepper.spikes = c->spikes.window ? &t->spikes : NULL;
     t->faults = (struct hb_faults){.list = c->faults, .count = c->fault_count};
-    return HB_OK;
+    return hb_faults_check(&t->faults, &t->stepper);
 }
 
 /* --- the run folder --- */
@@ -432,58 +432,15 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
-/* The first of what the ranks have found, in words. */
-static hb_status agree_on_first(struct hb_trainer *t, struct hb_nonfinite *found, char *text, size_t size)
+/* Too many steps in a row were not applied: why must the run end? */
+static hb_status give_up(struct hb_trainer *t, const struct hb_verdict *verdict, float scale)
 {
-    struct hb_comm *world = t->ranks.mesh.world;
-    int ranks = hb_comm_size(world), first = 0;
-    struct answer {
-        int64_t found, key[HB_NONFINITE_KEY];
-    } own = {.found = found->found}, *all = calloc((size_t)ranks, sizeof *all);
-    size_t *bytes = calloc((size_t)ranks, sizeof *bytes);
-    hb_status status = all && bytes ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for a diagnosis");
-    memcpy(own.key, found->key, sizeof own.key);
-    for (int r = 0; status == HB_OK && r < ranks; r++)
-        bytes[r] = sizeof own;
-    if (status == HB_OK)
-        status = hb_comm_gather(world, &own, all, bytes);
-    struct hb_nonfinite best = {0};
-    for (int r = 0; status == HB_OK && r < ranks; r++)
-        if (all[r].found && hb_nonfinite_before(all[r].key, &best)) {
-            best.found = true;
-            memcpy(best.key, all[r].key, sizeof best.key);
-            first = r;
-        }
-    free(all);
-    free(bytes);
-    HB_TRY(status);
-    return hb_comm_broadcast(world, first, text, size);
-}
-
-/* Runs the step that was just run once more and looks at every tensor: why must
- * the run end? Only after a skipped step, or in a run that is lost anyway. */
-static hb_status diagnose(struct hb_trainer *t, float scale)
-{
-    const struct hb_run_config *c = t->config;
-    struct hb_nonfinite found = {0};
-    struct hb_op_trace trace = {.seek = &found, .microbatch = -1, .place = {"", -1}, .pass = ""};
-    struct hb_step_report ignored;
-    char text[512] = "";
-    t->context.trace = &trace;
-    hb_status status = hb_run_trace_names(t->model);
-    if (status == HB_OK)
-        status = hb_step(&t->stepper, t->batches.batch, c->accumulate, scale, false, &ignored);
-    t->context.trace = NULL;
-    hb_trace_close(&trace);
-    HB_TRY(status);
-    hb_nonfinite_describe(&found, text, sizeof text);
-    if (t->stepper.ranks)
-        HB_TRY(agree_on_first(t, &found, text, sizeof text));
-    return HB_FAIL(HB_ENONFINITE,
-                   "%lld steps in a row were skipped or not finite (training.stop_after_skips); the first "
-                   "tensor that is not finite in this one: %s; the loss scale was %g, earlier checkpoints "
-                   "are whole",
-                   (long long)t->skips, text, (double)scale);
+    static const char what[] = "%lld steps in a row were skipped or not finite (training.stop_after_skips)%s";
+    if (!verdict->nonfinite)
+        return HB_FAIL(HB_ENONFINITE, what, (long long)t->skips,
+                       ": this one is a spike (training.spikes), but finite; earlier checkpoints are whole");
+    return hb_fail_in(hb_diagnose(&t->stepper, t->batches.batch, t->config->accumulate, scale), what,
+                      (long long)t->skips, "");
 }
 
 /* The step itself, with what was planned to go wrong in it, and the scaler's answer. */
@@ -502,11 +459,10 @@ static hb_status step(struct hb_trainer *t, struct hb_step_report *report)
     HB_TRY(hb_run_trace_end(t->trace));
     t->skips = report->verdict.skipped || report->verdict.nonfinite ? t->skips + 1 : 0;
     if (c->stop_after_skips && t->skips >= c->stop_after_skips)
-        return diagnose(t, scale);
-    if (hb_scaler_update(&t->scaler, report->verdict.nonfinite) == HB_SCALER_STOP) {
-        (void)diagnose(t, scale);
-        return hb_fail_in(HB_ENONFINITE, "the loss scale is at its minimum and cannot fall");
-    }
+        return give_up(t, &report->verdict, scale);
+    if (hb_scaler_update(&t->scaler, report->verdict.nonfinite) == HB_SCALER_STOP)
+        return hb_fail_in(hb_diagnose(&t->stepper, t->batches.batch, c->accumulate, scale),
+                          "the loss scale is at its minimum and cannot fall");
     HB_TRY(hb_faults_end(&t->faults, &t->stepper));
     return digest && later ? hb_optimizer_digest(&t->optimizer, true, report->digest) : HB_OK;
 }
