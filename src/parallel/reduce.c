@@ -71,6 +71,7 @@ static bool is_here(const struct hb_reducer *r, const struct hb_param *param, in
 
 /* --- parts: experts of a stack, rows of an embedding, each absent or present --- */
 
+/* Of a parameter that has parts. */
 static int64_t part_size(const struct hb_param *param)
 {
     return hb_param_count(param) / param->present_parts;
@@ -290,11 +291,12 @@ static hb_status own_piece(struct hb_reducer *r, const struct piece *piece, stru
 }
 
 /* Says in values on the wire which parts are absent (parallel/absence.h), and hears it. */
-static hb_status mark(struct hb_reducer *r, void *values, const struct view *v, struct hb_range range,
-                      int64_t size)
+static hb_status mark(struct hb_reducer *r, void *values, const struct view *v, const struct piece *piece)
 {
     struct hb_context *context = r->gradients->context;
     enum hb_dtype dtype = v->value.dtype;
+    struct hb_range range = piece->range;
+    int64_t size = part_size(r->sharding->model->params[piece->p]);
     if (r->wire->on_device)
         return context->backend->mark_absent(
             context, &(struct hb_parted){values, dtype, range.begin, range.end, size, v->present.data});
@@ -303,11 +305,13 @@ static hb_status mark(struct hb_reducer *r, void *values, const struct view *v, 
     return HB_OK;
 }
 
-static hb_status read_marks(struct hb_reducer *r, void *values, const struct view *v, struct hb_range range,
-                            int64_t size)
+static hb_status read_marks(struct hb_reducer *r, void *values, const struct view *v,
+                            const struct piece *piece)
 {
     struct hb_context *context = r->gradients->context;
     enum hb_dtype dtype = v->value.dtype;
+    struct hb_range range = piece->range;
+    int64_t size = part_size(r->sharding->model->params[piece->p]);
     if (r->wire->on_device)
         return context->backend->read_absent(
             context, &(struct hb_parted){values, dtype, range.begin, range.end, size, v->present.data});
@@ -317,26 +321,24 @@ static hb_status read_marks(struct hb_reducer *r, void *values, const struct vie
 
 static hb_status pack(struct hb_reducer *r, const struct piece *piece, void *state)
 {
-    int64_t size = part_size(r->sharding->model->params[piece->p]);
     char **at = state;
     struct view v;
     HB_TRY(own_piece(r, piece, &v));
     HB_TRY(hb_wire_put(r->wire, *at, v.value));
     if (v.present.data)
-        HB_TRY(mark(r, *at, &v, piece->range, size));
+        HB_TRY(mark(r, *at, &v, piece));
     *at += hb_tensor_bytes(&v.value);
     return HB_OK;
 }
 
 static hb_status unpack(struct hb_reducer *r, const struct piece *piece, void *state)
 {
-    int64_t size = part_size(r->sharding->model->params[piece->p]);
     char **at = state;
     struct view v;
     HB_TRY(add_node(r, piece->p, piece->use, piece->node, &v));
     HB_TRY(hb_wire_get(r->wire, v.value, *at));
     if (v.present.data)
-        HB_TRY(read_marks(r, *at, &v, piece->range, size));
+        HB_TRY(read_marks(r, *at, &v, piece));
     *at += hb_tensor_bytes(&v.value);
     return settle(r, piece->p, piece->use, piece->node);
 }
