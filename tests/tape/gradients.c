@@ -372,6 +372,33 @@ static void test_drops(void **state)
     on_backends(drops);
 }
 
+/* A leaf of no microbatch, of a rank that has no rows: ops write fp32, whatever nodes are stored in. */
+static void idle(void)
+{
+    struct hb_param param;
+    struct hb_leaf leaf;
+    open_param(&param, true, 1);
+    param.use[0].root.dtype = HB_BF16;
+    TH_OK(hb_leaf_begin(&gradients, &param, 0, -1, true, &leaf));
+    assert_int_equal(leaf.out.dtype, HB_F32);
+    assert_true(leaf.buffer[0]->asked == ELEMENTS * sizeof(float));
+    assert_int_equal(leaf.epilogue, HB_ADD);
+    int32_t *present = th_host(&context, leaf.present);
+    for (int p = 0; p < PARTS; p++)
+        assert_int_equal(present[p], 0);
+    free(present);
+    TH_OK(hb_leaf_end(&gradients, &param, 0, &leaf));
+    assert_int_equal(gradients.pool.in_use, 0);
+    param.use[0].root.dtype = HB_F32;
+    close_param(&param);
+}
+
+static void test_idle(void **state)
+{
+    (void)state;
+    on_backends(idle);
+}
+
 static void refusals(void)
 {
     struct hb_param param, *list = &param;
@@ -420,7 +447,8 @@ int main(void)
         cmocka_unit_test(test_plain),         cmocka_unit_test(test_flagged),
         cmocka_unit_test(test_order_matters), cmocka_unit_test(test_all_absent),
         cmocka_unit_test(test_tied),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_drops),         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_drops),         cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,6 +65,9 @@ static void test_sizes(void **state)
         assert_true(buffer->bytes < sizes[i] + (sizes[i] > 4096 ? sizes[i] / 16 : 256));
         hb_pool_drop(&pool, buffer);
     }
+    struct hb_buffer *coarse = take(33 * 256); /* beyond 32 steps they double, so that sizes stay few */
+    assert_int_equal(coarse->bytes, 17 * 512);
+    hb_pool_drop(&pool, coarse);
     struct hb_buffer *large = take(105000);
     int64_t held = hb_memory_now(HB_MEMORY_GRADIENTS);
     struct hb_buffer *first = take(10), *second = take(200);
