@@ -300,18 +300,47 @@ static void fold_merge(int64_t n, int64_t width)
                                                              .right = matrix(data.b, n, width)}));
 }
 
-static void sum_of_squares(int64_t n, int64_t width)
+/* With or without the counts of what left the range, as a step's gradients are read. */
+static void squares(struct hb_tensor extremes, int64_t n, int64_t width)
 {
     must(hb_sum(context, &(struct hb_sum_args){.x = matrix(data.a, n, width),
                                                .squares = true,
                                                .factor = 1.0f,
-                                               .out = line(data.scalars, HB_F64, 1)}));
+                                               .out = line(data.scalars, HB_F64, 1),
+                                               .found = line(data.zeros, HB_I32, 1),
+                                               .extremes = extremes}));
+}
+
+static void sum_of_squares(int64_t n, int64_t width)
+{
+    squares((struct hb_tensor){0}, n, width);
+}
+
+static struct hb_tensor extremes(void)
+{
+    return line((int64_t *)data.scalars + 1, HB_I64, 2);
+}
+
+static void sum_of_squares_counts(int64_t n, int64_t width)
+{
+    squares(extremes(), n, width);
+}
+
+static void look(struct hb_tensor counts, int64_t n, int64_t width)
+{
+    must(hb_finite(context, &(struct hb_finite_args){.x = matrix(data.a, n, width),
+                                                     .found = line(data.zeros, HB_I32, 1),
+                                                     .extremes = counts}));
 }
 
 static void find_nonfinite(int64_t n, int64_t width)
 {
-    must(hb_finite(context, &(struct hb_finite_args){.x = matrix(data.a, n, width),
-                                                     .found = line(data.zeros, HB_I32, 1)}));
+    look((struct hb_tensor){0}, n, width);
+}
+
+static void find_counts(int64_t n, int64_t width)
+{
+    look(extremes(), n, width);
 }
 
 static void adamw(int64_t n, int64_t width)
@@ -367,7 +396,9 @@ static const struct measurement {
     {"combine_backward", combine_backward, 8192, 768, 8 + 4.0 / K},
     {"fold_merge", fold_merge, 4096, 2048, 12},
     {"sum of squares", sum_of_squares, 4096, 2048, 4},
+    {"sum of squares, with counts", sum_of_squares_counts, 4096, 2048, 4},
     {"finite", find_nonfinite, 4096, 2048, 4},
+    {"finite, with counts", find_counts, 4096, 2048, 4},
     {"adamw", adamw, 4096, 2048, 28},
 };
 
