@@ -41,6 +41,8 @@ while read -r way ranks layout options; do
     rm -rf "${work:?}/$way"
 done <<'TABLE'
 host 2 dp=2
+nccl 2 dp=2
+host 2 ep=2 --zero 1
 nccl 2 ep=2 --zero 1
 host 4 dp=2,pp=2 --zero 2
 nccl 4 dp=2,pp=2 --zero 2 --schedule interleaved
