@@ -175,10 +175,10 @@ static hb_status train(const char *path, struct hb_run_config *config, const str
 }
 
 /* All ranks end well or none: one of them says what happened. If some do not even answer, all are ended once
- * it has been said. */
+ * it has been said: the others wait for that end, and make it only if it does not come. */
 static int finish(struct hb_comm *world, hb_status status)
 {
-    const struct timespec moment = {.tv_sec = 1};
+    const struct timespec moment = {.tv_sec = 10};
     if (status == HB_OK)
         status = hb_comm_agree(world, HB_OK);
     status = hb_comm_fail(world, status);
