@@ -50,6 +50,7 @@ hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, cons
         return status;
     }
     comm->transport = parent->transport;
+    comm->parent = parent;
     snprintf(comm->name, sizeof comm->name, "%s", name);
     status = parent->transport->split(parent, color, key, comm);
     if (status != HB_OK) {
@@ -108,6 +109,13 @@ bool hb_comm_speaks(void)
 void hb_comm_abort(struct hb_comm *world, int code)
 {
     world->transport->abort(world, code);
+}
+
+struct hb_comm *hb_comm_root(struct hb_comm *comm)
+{
+    while (comm->parent)
+        comm = comm->parent;
+    return comm;
 }
 
 int hb_comm_rank(const struct hb_comm *comm)

@@ -63,6 +63,8 @@ HB_MUST_USE hb_status hb_comm_world(struct hb_comm **out);
  * messages. Collective: parent, which must outlive it. */
 HB_MUST_USE hb_status hb_comm_split(struct hb_comm *parent, int64_t color, int64_t key, const char *name,
                                     struct hb_comm **out);
+/* The world that it was split from. */
+struct hb_comm *hb_comm_root(struct hb_comm *comm);
 /* Not collective. NULL is allowed. The world's ends the use of the transport. */
 void hb_comm_destroy(struct hb_comm *comm);
 /* A rank that has failed, `status`, tells all others, which then fail in what they wait for: nobody waits

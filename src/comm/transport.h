@@ -57,6 +57,7 @@ struct hb_comm {
     bool blind; /* moves nothing, not even to itself (comm/mirror.h) */
     int *world_rank; /* [size], owned; NULL: the world itself */
     struct hb_comm *host; /* NULL, or whose ranks these are: it owns world_rank and counts (comm/over.h) */
+    struct hb_comm *parent; /* that it was split from; NULL: the world */
     struct hb_comm_traffic traffic;
     uint64_t handle; /* the transport's own */
     struct hb_comm *next; /* of the transport's list, if it keeps one */

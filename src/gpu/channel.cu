@@ -9,6 +9,8 @@ struct group {
     gpu_mark mark;
 };
 
+static int open_groups; /* of NCCL: begun and not closed */
+
 /* Loaded by whoever opens a channel. */
 static const struct nccl *library(void)
 {
@@ -49,6 +51,9 @@ static void drop_first(struct channel *c)
 
 void HB_GPU(channel_close)(struct channel *c, bool abort)
 {
+    /* What fails between begin and end leaves a group open, in which NCCL would only note the abort. */
+    for (; abort && open_groups; open_groups--)
+        library()->group_end();
     if (c->comm && abort)
         library()->abort(c->comm);
     else if (c->comm)
@@ -95,7 +100,9 @@ hb_status HB_GPU(channel_ready)(const struct hb_comm *comm, struct channel *c)
 hb_status HB_GPU(channel_begin)(const struct hb_comm *comm, struct channel *c, struct gpu_device *device)
 {
     HB_TRY(HB_GPU(queue_follow)(c->queue, device));
-    return HB_GPU(nccl_check)(comm, "an operation", library()->group_start());
+    HB_TRY(HB_GPU(nccl_check)(comm, "an operation", library()->group_start()));
+    open_groups++;
+    return HB_OK;
 }
 
 hb_status HB_GPU(channel_send)(const struct hb_comm *comm, struct channel *c, int to, const void *data,
@@ -112,9 +119,15 @@ hb_status HB_GPU(channel_receive)(const struct hb_comm *comm, struct channel *c,
                               library()->recv(data, bytes, ncclInt8, from, c->comm, c->queue));
 }
 
+hb_status HB_GPU(channel_close_group)(const struct hb_comm *comm)
+{
+    open_groups--;
+    return HB_GPU(nccl_check)(comm, "an operation", library()->group_end());
+}
+
 hb_status HB_GPU(channel_end)(const struct hb_comm *comm, struct channel *c)
 {
-    HB_TRY(HB_GPU(nccl_check)(comm, "an operation", library()->group_end()));
+    HB_TRY(HB_GPU(channel_close_group)(comm));
     return HB_GPU(channel_note)(comm, c);
 }
 

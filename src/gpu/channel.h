@@ -40,8 +40,8 @@ hb_status HB_GPU(channel_send)(const struct hb_comm *comm, struct channel *chann
 hb_status HB_GPU(channel_receive)(const struct hb_comm *comm, struct channel *channel, int from, void *data,
                                   size_t bytes);
 hb_status HB_GPU(channel_end)(const struct hb_comm *comm, struct channel *channel);
-/* The second half of channel_end. Groups of several channels at once: begin each, end as many of NCCL's,
- * note each. */
+/* The two halves of channel_end. Groups of several channels at once: begin each, close as many, note each. */
+hb_status HB_GPU(channel_close_group)(const struct hb_comm *comm);
 hb_status HB_GPU(channel_note)(const struct hb_comm *comm, struct channel *channel);
 
 /* Looks how many groups have passed, and for errors. Does not wait. */

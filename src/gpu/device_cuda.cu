@@ -123,9 +123,13 @@ static hb_status set_up(struct gpu_device *device)
 hb_status HB_GPU(device_open)(struct gpu_device **out)
 {
     /* A kernel that is loaded at its first launch may wait for all work of the device. A message among it
-     * that waits for a rank which does the same would never end. */
-    if (hb_comm_is_parallel())
+     * that waits for a rank which does the same would never end. Nor would one behind another stream's wait
+     * in the same hardware queue: there are 8, unless more are asked for, and each pair of a pipeline's
+     * ranks has a stream. */
+    if (hb_comm_is_parallel()) {
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+        setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    }
     HB_TRY(hb_cuda_find_device());
     struct gpu_device *device = static_cast<struct gpu_device *>(calloc(1, sizeof *device));
     if (!device)

@@ -168,22 +168,23 @@ static hb_status make_joint(struct hb_context *context, const struct hb_comm *ho
     return HB_OK;
 }
 
-/* NCCL refuses ranks that share a device, some versions by waiting for ever. */
-static hb_status check_devices(struct hb_comm *host, const unsigned char *mine)
+/* NCCL refuses ranks of a communicator that share a device, some versions by waiting for ever; and what it
+ * does not refuse, ranks of different groups on one, would wait for each other's turn on it. */
+static hb_status check_devices(struct hb_comm *world, const unsigned char *mine)
 {
-    size_t n = (size_t)host->size, *bytes = static_cast<size_t *>(calloc(n, sizeof *bytes));
+    size_t n = (size_t)world->size, *bytes = static_cast<size_t *>(calloc(n, sizeof *bytes));
     unsigned char *all = static_cast<unsigned char *>(calloc(n, HB_GPU_IDENTITY));
     hb_status status = bytes && all ? HB_OK : HB_FAIL(HB_EMEMORY, "out of memory for names of devices");
     for (size_t r = 0; status == HB_OK && r < n; r++)
         bytes[r] = HB_GPU_IDENTITY;
-    status = hb_comm_agree(host, status);
+    status = hb_comm_agree(world, status);
     if (status == HB_OK)
-        status = hb_comm_gather(host, mine, all, bytes);
+        status = hb_comm_gather(world, mine, all, bytes);
     for (size_t a = 0; status == HB_OK && a < n; a++)
         for (size_t b = 0; status == HB_OK && b < a; b++)
             if (memcmp(all + a * HB_GPU_IDENTITY, all + b * HB_GPU_IDENTITY, HB_GPU_IDENTITY) == 0)
                 status = HB_FAIL(HB_EUNSUPPORTED, "ranks %d and %d share a device, and NCCL wants one each",
-                                 hb_comm_world_rank(host, (int)b), hb_comm_world_rank(host, (int)a));
+                                 (int)b, (int)a);
     free(bytes);
     free(all);
     return status;
@@ -247,8 +248,6 @@ static hb_status connect(struct hb_comm *host, struct joint *j)
  * other side. */
 static hb_status greet(struct hb_comm *host, struct joint *j, char *memory)
 {
-    const struct nccl *nccl;
-    HB_TRY(HB_GPU(nccl_load)(&nccl));
     for (int i = 0; i < j->count; i++)
         if (j->channel[i].comm)
             HB_TRY(HB_GPU(channel_begin)(host, &j->channel[i], j->device));
@@ -262,7 +261,7 @@ static hb_status greet(struct hb_comm *host, struct joint *j, char *memory)
     }
     for (int i = 0; i < j->count; i++)
         if (j->channel[i].comm)
-            HB_TRY(HB_GPU(nccl_check)(host, "the first operation", nccl->group_end()));
+            HB_TRY(HB_GPU(channel_close_group)(host));
     for (int i = 0; i < j->count; i++)
         if (j->channel[i].comm)
             HB_TRY(HB_GPU(channel_note)(host, &j->channel[i]));
@@ -279,9 +278,13 @@ static hb_status meet(struct hb_comm *host, struct joint *j)
     hb_status status = HB_GPU(device_alloc)(j->device, HB_MEMORY_COMMUNICATION, (size_t)j->size, &memory);
     if (status == HB_OK)
         status = HB_GPU(device_zero)(j->device, memory, (size_t)j->size);
-    HB_TRY(hb_comm_agree(host, status));
-    HB_TRY(greet(host, j, static_cast<char *>(memory)));
-    return HB_GPU(device_free)(j->device, memory);
+    status = hb_comm_agree(host, status);
+    if (status == HB_OK)
+        status = greet(host, j, static_cast<char *>(memory));
+    if (status != HB_OK)
+        close_channels(j, true); /* nothing goes into the memory any more */
+    hb_status freed = memory ? HB_GPU(device_free)(j->device, memory) : HB_OK;
+    return status != HB_OK ? status : freed;
 }
 
 extern "C" hb_status HB_GPU(join)(struct hb_context *context, struct hb_comm *host, bool pairs,
@@ -293,8 +296,8 @@ extern "C" hb_status HB_GPU(join)(struct hb_context *context, struct hb_comm *ho
     hb_status status = HB_GPU(nccl_load)(&nccl);
     if (status == HB_OK)
         status = HB_GPU(device_identity)(identity);
-    HB_TRY(hb_comm_agree(host, status));
-    HB_TRY(check_devices(host, identity));
+    HB_TRY(hb_comm_agree(hb_comm_root(host), status));
+    HB_TRY(check_devices(hb_comm_root(host), identity));
     status = hb_comm_agree(host, make_joint(context, host, pairs, &j));
     if (status == HB_OK)
         status = meet(host, j);

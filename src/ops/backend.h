@@ -111,7 +111,7 @@ struct hb_backend {
     /* NULL: bytes go to other ranks through the host. A communicator of the ranks of `host`, which outlives
      * it, whose messages lie in this backend's memory and are counted with host's: for messages between two
      * ranks (`pairs`), or for exchanges and gathers of all. HB_EUNSUPPORTED says, on all ranks, what is
-     * missing for that. Collective: host. */
+     * missing for that. Collective: world, each rank with its own group of the same kind. */
     hb_status (*join)(struct hb_context *context, struct hb_comm *host, bool pairs, struct hb_comm **out);
     /* With join: marks absent parts in what is sent, and reads the marks: the bits of parallel/absence.h. */
     hb_status (*mark_absent)(struct hb_context *context, const struct hb_parted *parted);

@@ -10,7 +10,7 @@
 
 hb_status hb_mesh_parse(const char *text, struct hb_mesh_shape *shape)
 {
-    *shape = (struct hb_mesh_shape){1, 1, 1};
+    *shape = (struct hb_mesh_shape){0}; /* not given */
     const char *at = text;
     while (*at) {
         int64_t *value = strncmp(at, "dp=", 3) == 0   ? &shape->dp
@@ -18,12 +18,15 @@ hb_status hb_mesh_parse(const char *text, struct hb_mesh_shape *shape)
                          : strncmp(at, "pp=", 3) == 0 ? &shape->pp
                                                       : NULL;
         char *end = (char *)(uintptr_t)at;
-        if (value)
+        if (value && *value == 0)
             *value = strtoll(at + 3, &end, 10);
         if (end <= at + 3 || (*end && *end != ',') || *value < 1 || *value > 1 << 20)
             return HB_FAIL(HB_EARGUMENT, "'%s' is no layout; write for example dp=2,ep=2,pp=2", text);
         at = *end ? end + 1 : end;
     }
+    shape->dp += shape->dp == 0;
+    shape->ep += shape->ep == 0;
+    shape->pp += shape->pp == 0;
     return HB_OK;
 }
 

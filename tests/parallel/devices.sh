@@ -70,8 +70,17 @@ ended() {
 
 export HB_EMULATED_NCCL="$stand_in"
 STAND_IN_FAILS=20 ended 'rank [0-3]: .*NCCL: .* failed on rank [0-3]: system error'
+STAND_IN_REFUSES=25 ended 'rank [0-3]: .*NCCL: a \(send\|receive\) .* failed on rank [0-3]: system error'
 HB_FAULT=fail:exchange@1/3 ended 'rank 3: step 1: .*the error'
 HB_EMULATED_DEVICE=one ended '.*parallel.transport: nccl: ranks 0 and 1 share a device' --set parallel.transport=nccl
 HB_EMULATED_DEVICE=one run other 2 $device --parallel dp=2
 grep -q '^messages *MPI, through the host: ranks 0 and 1 share a device' "$work/other.log" || broken "not why"
+same other
+
+# four ranks take three devices in turn: two of different groups share one
+rank="env HB_EMULATED_DEVICE=%s $HB_PROGRAM train $work/run.yaml --set run_folder=$work/other $device --parallel dp=2,pp=2"
+rm -rf "$work/other"
+"$HB_MPIEXEC" $(printf -- "-n 1 $rank : -n 1 $rank : -n 1 $rank : -n 1 $rank" one two three one) </dev/null \
+    >"$work/other.log" 2>&1 || broken "four ranks on three devices"
+grep -q '^messages *MPI, through the host: ranks 0 and 3 share a device' "$work/other.log" || broken "not why"
 same other

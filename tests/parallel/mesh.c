@@ -16,7 +16,8 @@ static void text(void **state)
     assert_string_equal(hb_mesh_text(s, out, sizeof out), "dp=2, ep=3, pp=4");
     assert_int_equal(hb_mesh_parse("pp=2", &s), HB_OK);
     assert_string_equal(hb_mesh_text(s, out, sizeof out), "dp=1, ep=1, pp=2");
-    static const char *const wrong[] = {"dp", "dp=", "dp=0", "dp=2;ep=2", "tp=2", "dp=-1", "dp=2 ep=2"};
+    static const char *const wrong[] = {"dp",   "dp=",   "dp=0",      "dp=2;ep=2",
+                                        "tp=2", "dp=-1", "dp=2 ep=2", "dp=2,dp=3"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_int_equal(hb_mesh_parse(wrong[i], &s), HB_EARGUMENT);
         assert_non_null(strstr(hb_error(), wrong[i]));

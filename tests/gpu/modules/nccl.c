@@ -1,9 +1,10 @@
 /* What takes NCCL's place on the emulated device, for tests: the functions that src/gpu/channel.cu calls,
  * between processes of one machine, through shared memory. It is as strict as NCCL may be: a send ends when
  * the receiver has taken everything; operations of a communicator follow each other on its stream; nothing
- * moves before both sides have met for the first time; and no call is allowed before the last was taken.
+ * moves before both sides have met for the first time; no call is allowed before the last was taken, and no
+ * end of a communicator inside of a group.
  *
- * STAND_IN_FAILS=N in the environment: the N-th group fails. */
+ * STAND_IN_FAILS=N in the environment: the N-th group fails; STAND_IN_REFUSES=N: the N-th send or receive. */
 #include "gpu/nccl_emulated.h"
 
 #include <fcntl.h>
@@ -54,7 +55,7 @@ struct ncclComm {
     struct work *waiting; /* for the other side to meet; at most one */
 };
 
-static int depth, groups;
+static int depth, groups, operations;
 static struct work *asked_for; /* in the group that is open */
 
 /* --- life --- */
@@ -114,8 +115,17 @@ static void leave(ncclComm_t comm)
     free(comm);
 }
 
+static void end_inside(void)
+{
+    if (depth == 0)
+        return;
+    fprintf(stderr, "stand-in for NCCL: a communicator is ended inside of a group\n");
+    abort();
+}
+
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
+    end_inside();
     comm->aborted = true;
     if (atomic_load(&comm->board->joined) < comm->ranks)
         shm_unlink(comm->name);
@@ -130,6 +140,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
+    end_inside();
     if (comm->users > 1) {
         fprintf(stderr, "stand-in for NCCL: a communicator is destroyed while messages are under way\n");
         abort();
@@ -237,6 +248,9 @@ ncclResult_t ncclGroupEnd(void)
 
 static ncclResult_t ask(ncclComm_t comm, cudaStream_t stream, int from, int to, struct operation o)
 {
+    const char *refuses = getenv("STAND_IN_REFUSES");
+    if (refuses && ++operations == atoi(refuses))
+        return ncclSystemError;
     struct work *w = asked_for;
     while (w && w->comm != comm)
         w = w->next;
