@@ -1,6 +1,7 @@
 #include "cli/train.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -125,7 +126,7 @@ static struct hb_trace_request trace_request(const struct hb_option_range *trace
 struct layout_options {
     const char *parallel, *schedule;
     int64_t zero; /* -1: not given */
-    char text[5][256];
+    char text[5][PATH_MAX + 32]; /* what they mean, as --set */
 };
 
 static hb_status add_layout(struct layout_options *o, struct hb_option_list *overrides)
@@ -142,6 +143,8 @@ static hb_status add_layout(struct layout_options *o, struct hb_option_list *ove
     }
     if (o->zero >= 0)
         snprintf(o->text[n++], sizeof o->text[0], "parallel.zero=%" PRId64, o->zero);
+    if (o->schedule && strlen(o->schedule) >= PATH_MAX)
+        return HB_FAIL(HB_EARGUMENT, "--schedule: a path of %zu characters is too long", strlen(o->schedule));
     if (o->schedule)
         snprintf(o->text[n++], sizeof o->text[0], "parallel.schedule=%s", o->schedule);
     for (int i = 0; i < n; i++)
