@@ -178,19 +178,19 @@ static hb_status train(const char *path, struct hb_run_config *config, const str
 }
 
 /* All ranks end well or none: one of them says what happened. If some do not even answer, all are ended once
- * it has been said: the others wait for that end, and make it only if it does not come. */
+ * it has been said: the others wait for that end, and make it only if it does not come. The one that spoke
+ * waits, too: what a launcher has not read yet when a job is aborted, it may lose. */
 static int finish(struct hb_comm *world, hb_status status)
 {
-    const struct timespec moment = {.tv_sec = 10};
     if (status == HB_OK)
         status = hb_comm_agree(world, HB_OK);
     status = hb_comm_fail(world, status);
     bool speaks = hb_comm_speaks(), whole = hb_comm_is_whole();
     int code = status == HB_OK || speaks ? hb_finish("train", status) : HB_CLI_FAILED;
-    if (!whole && !speaks)
-        nanosleep(&moment, NULL);
-    if (!whole)
+    if (!whole) {
+        nanosleep(&(struct timespec){.tv_sec = speaks ? 1 : 10}, NULL);
         hb_comm_abort(world, code);
+    }
     hb_comm_destroy(world);
     return code;
 }
