@@ -33,15 +33,16 @@ static const char usage[] =
     "  --help            this text\n"
     "\n"
     "share is the largest error over its bound 4 sqrt(n) u sum|terms|; of worst, over\n"
-    "the worst case n u sum|terms|; 0 means that every element is exact.\n";
+    "the worst case n u sum|terms|; 0 means that every element is exact, error that a case\n"
+    "ended in one, which stands below.\n";
 
 /* A line of the table: one op entry with one storage type. */
 struct row {
     const char *op;
     enum hb_dtype dtype;
-    int cases, failed, uncovered, other_bits;
+    int cases, failed, uncovered, errors, other_bits;
     double share, worst;
-    char place[144]; /* "rmsnorm-003 y[2,31]" */
+    char place[144]; /* "rmsnorm-003 y[2,31]"; of the first case that ended in an error its name */
 };
 
 enum { ROWS = 256 };
@@ -83,9 +84,12 @@ static hb_status add_verdict(struct report *report, const char *name, const stru
         return HB_FAIL(HB_EFORMAT, "%s: more than %d kinds of cases", name, ROWS);
     row->cases++;
     row->uncovered += !v->covered;
+    bool error = v->covered && !v->ran;
     row->failed += !v->passed;
     row->other_bits += !v->same_bits;
-    if (v->share > row->share) {
+    if (error && row->errors++ == 0)
+        snprintf(row->place, sizeof row->place, "%s", name);
+    if (v->share > row->share && !row->errors) {
         row->share = v->share;
         snprintf(row->place, sizeof row->place, "%s %s", name, v->place);
     }
@@ -119,22 +123,29 @@ static hb_status run_file(struct report *report, const char *path, const char *o
     return status;
 }
 
+static void print_row(const struct report *report, const struct row *r)
+{
+    printf("%-24s %-5s %5d ", r->op, hb_dtype_name(r->dtype), r->cases);
+    if (r->uncovered == r->cases)
+        printf("%9s %9s %-6s not covered: backend %s has no %s\n", "-", "-", "-", report->backend,
+               hb_dtype_name(r->dtype));
+    else if (r->errors)
+        printf("%9s %9s %-6s FAILED %s; errors: %d of %d cases\n", "error", "-", "-", r->place, r->errors,
+               r->cases);
+    else
+        printf("%9.3g %9.3g %-6s %s%s\n", r->share, r->worst, r->other_bits ? "differ" : "equal",
+               r->failed ? "FAILED " : "", r->place);
+}
+
 static void print_table(const struct report *report)
 {
     int cases = 0, uncovered = 0;
     printf("%-24s %-5s %5s %9s %9s %-6s %s\n", "op", "dtype", "cases", "share", "of worst", "bits",
            "worst place");
     for (int i = 0; i < report->count; i++) {
-        const struct row *r = &report->rows[i];
-        cases += r->cases;
-        uncovered += r->uncovered;
-        printf("%-24s %-5s %5d ", r->op, hb_dtype_name(r->dtype), r->cases);
-        if (r->uncovered == r->cases)
-            printf("%9s %9s %-6s not covered: backend %s has no %s\n", "-", "-", "-", report->backend,
-                   hb_dtype_name(r->dtype));
-        else
-            printf("%9.3g %9.3g %-6s %s%s\n", r->share, r->worst, r->other_bits ? "differ" : "equal",
-                   r->failed ? "FAILED " : "", r->place);
+        cases += report->rows[i].cases;
+        uncovered += report->rows[i].uncovered;
+        print_row(report, &report->rows[i]);
     }
     size_t failures = json_array_size(report->failures);
     for (size_t i = 0; i < failures; i++) {
@@ -147,18 +158,24 @@ static void print_table(const struct report *report)
            report->fast ? "fast" : "canonical", cases, report->folder, cases - uncovered, failures);
 }
 
+static json_t *number(bool known, double x)
+{
+    return known && x <= 1e300 ? json_real(x) : json_null();
+}
+
 static hb_status print_json(const struct report *report)
 {
     json_t *rows = json_array();
     for (int i = 0; i < report->count; i++) {
         const struct row *r = &report->rows[i];
-        /* JSON knows no infinity: a failed exact output has share null. */
+        /* JSON knows no infinity: a failed exact output has share null, and so has what was not compared. */
+        bool whole = r->errors == 0 && r->uncovered < r->cases;
         json_t *row =
-            json_pack("{s:s, s:s, s:i, s:i, s:i, s:o, s:o, s:b, s:s}", "op", r->op, "dtype",
+            json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:o, s:o, s:b, s:s}", "op", r->op, "dtype",
                       hb_dtype_name(r->dtype), "cases", r->cases, "covered", r->cases - r->uncovered,
-                      "failed", r->failed, "share", r->share <= 1e300 ? json_real(r->share) : json_null(),
-                      "of_worst", r->worst <= 1e300 ? json_real(r->worst) : json_null(), "bits_equal",
-                      r->other_bits == 0, "place", r->place);
+                      "failed", r->failed, "errors", r->errors, "share", number(whole, r->share),
+                      "of_worst", number(whole, r->worst), "bits_equal", r->other_bits == 0, "place",
+                      r->place);
         hb_json_append(&rows, row);
     }
     json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:O}", "backend", report->backend, "numerics",

@@ -9,6 +9,7 @@ struct hb_emulator {
     struct hb_arena arena;
     struct hb_checker *checker;
     uint64_t schedule;
+    bool pools;
     size_t limit, in_use;
     int64_t lost_at; /* the launch that does not come back, from 1; 0: none */
     struct hb_emulator_counts counts;
@@ -29,6 +30,8 @@ hb_status hb_emulator_create(struct hb_emulator **out)
     const char *memory = getenv("HB_EMULATED_MEMORY"), *lost = getenv("HB_EMULATED_LOST");
     emulator->limit = memory ? strtoull(memory, NULL, 10) : 0;
     emulator->lost_at = lost ? strtoll(lost, NULL, 10) : 0;
+    const char *pools = getenv("HB_EMULATED_POOLS");
+    emulator->pools = !pools || strcmp(pools, "0") != 0;
     const char *check = getenv("HB_EMULATED_CHECK");
     if (check && strcmp(check, "0") != 0)
         status = hb_emulator_check(emulator);
@@ -56,6 +59,11 @@ void hb_emulator_schedule(struct hb_emulator *emulator, uint64_t schedule)
 void hb_emulator_limit(struct hb_emulator *emulator, size_t bytes)
 {
     emulator->limit = bytes;
+}
+
+bool hb_emulator_has_pools(const struct hb_emulator *emulator)
+{
+    return emulator->pools;
 }
 
 struct hb_emulator_counts hb_emulator_counts(const struct hb_emulator *emulator)

@@ -37,7 +37,8 @@ struct hb_emulator;
 
 /* A device of its own. The schedule is 0, or what HB_EMULATED_SCHEDULE in the
  * environment says. HB_EMULATED_LOST=N: it is lost at its N-th launch, and from then
- * on everything fails (HB_EINTERNAL). HB_EMEMORY. */
+ * on everything fails (HB_EINTERNAL). HB_EMULATED_POOLS=0: it says of itself that it has
+ * no memory pools. HB_EMEMORY. */
 HB_MUST_USE hb_status hb_emulator_create(struct hb_emulator **out);
 void hb_emulator_destroy(struct hb_emulator *emulator);
 
@@ -55,6 +56,9 @@ void hb_emulator_limit(struct hb_emulator *emulator, size_t bytes);
  * What exists already, and what other kernels are given, counts as written.
  * HB_EMULATED_CHECK=1 in the environment does the same. HB_EMEMORY. */
 HB_MUST_USE hb_status hb_emulator_check(struct hb_emulator *emulator);
+
+/* Nothing here waits for a free, but a program must know devices where it does. */
+bool hb_emulator_has_pools(const struct hb_emulator *emulator);
 
 /* What was asked of it so far. */
 struct hb_emulator_counts {

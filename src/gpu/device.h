@@ -19,6 +19,8 @@ void HB_GPU(device_close)(struct gpu_device *device);
 
 gpu_stream HB_GPU(device_stream)(struct gpu_device *device);
 int HB_GPU(device_multiprocessors)(const struct gpu_device *device);
+/* Does it have memory pools? Without, a free waits for all work of the device, of other queues, too. */
+bool HB_GPU(device_has_pools)(const struct gpu_device *device);
 
 /* Memory, in the order of the queue: what is freed may be given out again to later
  * work. HB_EMEMORY names category and bytes. */

@@ -173,6 +173,11 @@ int HB_GPU(device_multiprocessors)(const struct gpu_device *device)
     return device->multiprocessors;
 }
 
+bool HB_GPU(device_has_pools)(const struct gpu_device *device)
+{
+    return device->ordered;
+}
+
 /* --- records of blocks --- */
 
 static size_t slot_of(const struct gpu_device *device, const void *memory)

@@ -37,6 +37,11 @@ int HB_GPU(device_multiprocessors)(const struct gpu_device *device)
     return 1; /* blocks run one after the other */
 }
 
+bool HB_GPU(device_has_pools)(const struct gpu_device *device)
+{
+    return hb_emulator_has_pools(emulator_of(device));
+}
+
 hb_status HB_GPU(device_alloc)(struct gpu_device *device, enum hb_memory_category category, size_t bytes,
                                void **out)
 {

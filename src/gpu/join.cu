@@ -168,6 +168,16 @@ static hb_status make_joint(struct hb_context *context, const struct hb_comm *ho
     return HB_OK;
 }
 
+/* Without memory pools a free waits for messages, too; they may wait for a rank whose free waits for ours. */
+static hb_status check_memory(const struct gpu_device *device)
+{
+    if (HB_GPU(device_has_pools)(device))
+        return HB_OK;
+    return HB_FAIL(HB_EUNSUPPORTED,
+                   "this device has no memory pools: freeing its memory waits for NCCL's messages, which "
+                   "may be for ever; take parallel.transport: host, or a device that has them");
+}
+
 /* NCCL refuses ranks of a communicator that share a device, some versions by waiting for ever; and what it
  * does not refuse, ranks of different groups on one, would wait for each other's turn on it. */
 static hb_status check_devices(struct hb_comm *world, const unsigned char *mine)
@@ -294,6 +304,8 @@ extern "C" hb_status HB_GPU(join)(struct hb_context *context, struct hb_comm *ho
     unsigned char identity[HB_GPU_IDENTITY] = {0};
     struct joint *j = NULL;
     hb_status status = HB_GPU(nccl_load)(&nccl);
+    if (status == HB_OK)
+        status = check_memory(HB_GPU(device)(context));
     if (status == HB_OK)
         status = HB_GPU(device_identity)(identity);
     HB_TRY(hb_comm_agree(hb_comm_root(host), status));

@@ -124,10 +124,10 @@ hb_status hb_verify_case(const struct hb_case *c, struct hb_context *subject, st
         (struct hb_verdict){.passed = true, .covered = hb_case_fits(c, subject->backend), .same_bits = true};
     if (!out->covered)
         return HB_OK;
+    out->ran = true;
     HB_TRY(hb_case_run(c, ref, &reference));
     if (hb_case_run(c, subject, &got) != HB_OK) {
-        out->same_bits = false;
-        out->share = out->worst = INFINITY;
+        out->ran = out->same_bits = false;
         fail(out, "%s", hb_error());
     } else {
         hb_status status = compare(c, &got, &reference, subject->numerics == HB_CANONICAL, out);

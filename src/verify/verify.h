@@ -10,6 +10,7 @@
 struct hb_verdict {
     bool passed;
     bool covered;      /* false: the backend has no such storage type; not run, not failed */
+    bool ran;          /* false: it ended in an error, which is the problem, and nothing was compared */
     bool same_bits;    /* every output equals ref's */
     double share;      /* largest error over its bound; exact outputs: 0 or infinity */
     double worst;      /* over the worst-case bound */

@@ -77,6 +77,15 @@ HB_EMULATED_DEVICE=one run other 2 $device --parallel dp=2
 grep -q '^messages *MPI, through the host: ranks 0 and 1 share a device' "$work/other.log" || broken "not why"
 same other
 
+HB_EMULATED_POOLS=0 ended '.*parallel.transport: nccl: this device has no memory pools.*take parallel.transport: host' \
+    --set parallel.transport=nccl
+rm -rf "$work/other"
+rank="$HB_PROGRAM train $work/run.yaml --set run_folder=$work/other $device --parallel dp=2"
+"$HB_MPIEXEC" -n 1 $rank : -n 1 env HB_EMULATED_POOLS=0 $rank </dev/null >"$work/other.log" 2>&1 ||
+    broken "one of two devices without memory pools"
+grep -q '^messages *MPI, through the host: rank 1: this device has no memory pools' "$work/other.log" || broken "not why"
+same other
+
 # four ranks take three devices in turn: two of different groups share one
 rank="env HB_EMULATED_DEVICE=%s $HB_PROGRAM train $work/run.yaml --set run_folder=$work/other $device --parallel dp=2,pp=2"
 rm -rf "$work/other"

@@ -94,7 +94,7 @@ static void test_right(void **state)
 {
     (void)state;
     struct hb_verdict v = judge(hb_backend_ref.rmsnorm_forward, HB_CANONICAL);
-    assert_true(v.passed && v.covered && v.same_bits);
+    assert_true(v.passed && v.covered && v.ran && v.same_bits);
     assert_true(v.share > 0 && v.share <= 1 && v.worst <= v.share);
     assert_string_equal(v.problem, "");
 }
@@ -157,6 +157,7 @@ static void test_refusal(void **state)
     (void)state;
     struct hb_verdict v = judge(refuse, HB_CANONICAL);
     expect_problem(&v, "rows of 65 are not for me");
+    assert_true(v.covered && !v.ran && v.share == 0);
     v = judge(NULL, HB_CANONICAL);
     expect_problem(&v, "has no op rmsnorm_forward");
 }
