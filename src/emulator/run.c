@@ -180,7 +180,8 @@ static void stop_at(enum thread_state state, const char *file, int line, int fir
     char a[96];
     self->file = file;
     self->line = line;
-    if (first != machine.current && (other->line != line || strcmp(other->file, file) != 0))
+    bool same = other->line == line && (other->file == file || strcmp(other->file, file) == 0);
+    if (first != machine.current && !same)
         hb_emulated_give_up("meets its %s at %s:%d, but %s at %s:%d", state == AT_WARP ? "warp" : "block",
                             hb_emulated_file(file), line, hb_emulated_thread_text(first, a),
                             hb_emulated_file(other->file), other->line);

@@ -26,15 +26,16 @@ static hb_status read_factor(const struct hb_yaml_node *node, double *factor)
                : hb_yaml_fail(node, "must be above 0 and an fp32 number, got %s", node->text);
 }
 
-static hb_status read_fault(const struct hb_yaml_node *node, struct hb_fault *fault)
+static hb_status read_fault(const struct hb_yaml_node *node, int64_t steps, struct hb_fault *fault)
 {
     *fault = (struct hb_fault){.factor = 0x1p40};
     const struct hb_yaml_node *step = hb_yaml_child(node, "step"), *kind = hb_yaml_child(node, "kind");
     if (node->kind != HB_YAML_MAP || !step || !kind)
         return hb_yaml_fail(node, "must be a map with step and kind, as in {step: 7, kind: nan}");
     HB_TRY(hb_yaml_int(step, &fault->step));
-    if (fault->step < 1)
-        return hb_yaml_fail(step, "must be at least 1, got %s", step->text);
+    if (fault->step < 1 || fault->step > steps)
+        return hb_yaml_fail(step, "must be a step of the run, from 1 to training.steps (%lld), got %s",
+                            (long long)steps, step->text);
     HB_TRY(read_kind(kind, &fault->kind));
     for (size_t i = 0; i < node->count; i++) {
         const struct hb_yaml_node *item = node->items[i];
@@ -54,7 +55,8 @@ static hb_status read_fault(const struct hb_yaml_node *node, struct hb_fault *fa
     return HB_OK;
 }
 
-hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list, int64_t *count)
+hb_status hb_faults_read(const struct hb_yaml_node *node, int64_t steps, struct hb_fault *list,
+                         int64_t *count)
 {
     *count = 0;
     if (!node)
@@ -62,7 +64,7 @@ hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list,
     if (node->kind != HB_YAML_SEQUENCE || node->count > HB_FAULTS_MAX)
         return hb_yaml_fail(node, "must be a list of at most %d faults", HB_FAULTS_MAX);
     for (size_t i = 0; i < node->count; i++)
-        HB_TRY(read_fault(node->items[i], &list[(*count)++]));
+        HB_TRY(read_fault(node->items[i], steps, &list[(*count)++]));
     return HB_OK;
 }
 

@@ -35,8 +35,9 @@ struct hb_faults {
     unsigned char was[8];
 };
 
-/* The list under `faults`: maps with step, kind and, by kind, factor or tensor. */
-HB_MUST_USE hb_status hb_faults_read(const struct hb_yaml_node *node, struct hb_fault *list, int64_t *count);
+/* The list under `faults` of a run of `steps`: maps with step, kind and, by kind, factor or tensor. */
+HB_MUST_USE hb_status hb_faults_read(const struct hb_yaml_node *node, int64_t steps, struct hb_fault *list,
+                                     int64_t *count);
 
 /* HB_EARGUMENT: a weight's tensor is not the model's. Collective, before the first step. */
 HB_MUST_USE hb_status hb_faults_check(const struct hb_faults *faults, const struct hb_stepper *stepper);

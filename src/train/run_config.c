@@ -204,7 +204,7 @@ static hb_status load(struct hb_run_config *c, const char *const *overrides, int
     HB_TRY(hb_recompute_read(c->recompute_node, &c->recompute));
     HB_TRY(hb_loss_scale_read(c->loss_scale_node, &c->loss_scale));
     HB_TRY(hb_spikes_read(c->spikes_node, &c->spikes));
-    HB_TRY(hb_faults_read(c->faults_node, c->faults, &c->fault_count));
+    HB_TRY(hb_faults_read(c->faults_node, c->steps, c->faults, &c->fault_count));
     /* Convenient defaults where the shape leaves one answer. */
     if (c->model.num_key_value_heads == 0)
         c->model.num_key_value_heads = c->model.num_attention_heads;

@@ -52,7 +52,7 @@ hb_status hb_loss_scale_read(const struct hb_yaml_node *node, struct hb_scaler_r
     if (!node)
         return HB_OK;
     if (node->kind == HB_YAML_SCALAR && is_number(node->text))
-        return hb_scaler_set(rule, "initial", node->text) == HB_OK ? HB_OK : at(node);
+        return hb_scaler_set_constant(rule, node->text) == HB_OK ? HB_OK : at(node);
     if (node->kind == HB_YAML_SCALAR)
         return read_preset(node, rule);
     const struct hb_yaml_node *preset = hb_yaml_child(node, "preset");

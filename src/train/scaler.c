@@ -101,8 +101,8 @@ static hb_status set_power(double *to, const char *option, const char *text, dou
     double value;
     if (!read_power(text, &value) || value < lowest || value > highest)
         return HB_FAIL(HB_EARGUMENT,
-                       "%s must be a power of two from %g to %g, as in 65536 or 2^16, got '%.40s'", option,
-                       lowest, highest, text);
+                       "%s%smust be a power of two from %g to %g, as in 65536 or 2^16, got '%.40s'", option,
+                       option[0] ? " " : "", lowest, highest, text);
     *to = value;
     return HB_OK;
 }
@@ -117,6 +117,11 @@ static hb_status set_count(int64_t *to, const char *option, const char *text, in
                        (long long)lowest, text);
     *to = value;
     return HB_OK;
+}
+
+hb_status hb_scaler_set_constant(struct hb_scaler_rule *rule, const char *value)
+{
+    return set_power(&rule->initial, "", value, 0x1p-126, MOST);
 }
 
 hb_status hb_scaler_set(struct hb_scaler_rule *rule, const char *option, const char *value)

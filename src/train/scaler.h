@@ -74,6 +74,8 @@ HB_MUST_USE hb_status hb_scaler_preset_find(const char *name, enum hb_scaler_pre
  * 2^16 or 0.5), growth_interval, hysteresis, hysteresis_kind, skip. HB_EARGUMENT
  * says what it must be. */
 HB_MUST_USE hb_status hb_scaler_set(struct hb_scaler_rule *rule, const char *option, const char *value);
+/* A scale alone: `initial`, but the message names no option, since nobody wrote one. */
+HB_MUST_USE hb_status hb_scaler_set_constant(struct hb_scaler_rule *rule, const char *value);
 /* Do the options fit together? */
 HB_MUST_USE hb_status hb_scaler_check(const struct hb_scaler_rule *rule);
 

@@ -280,8 +280,8 @@ static void test_trouble(void **state)
     EXPECT("hornbook diff a", 2, "two run folders");
     EXPECT("hornbook diff a b c", 2, "two run folders");
     EXPECT("hornbook diff --fast a a", 2, "--fast");
-    EXPECT("hornbook diff a nowhere", 2, "nowhere");
-    EXPECT("hornbook diff a tok", 2, "tok");
+    EXPECT("hornbook diff a nowhere", 2, "nowhere holds no run; expected is a folder with config.yaml");
+    EXPECT("hornbook diff a tok", 2, "tok holds no run");
     EXPECT("hornbook diff --help", 0, "usage: hornbook diff RUN_A RUN_B");
     must("rm -rf bad && cp -r a bad && sed -i '2s/.*/{broken/' bad/metrics.jsonl");
     EXPECT("hornbook diff a bad", 2, "metrics.jsonl:2");

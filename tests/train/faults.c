@@ -292,7 +292,9 @@ static void test_refused(void **state)
 {
     (void)state;
     refused("training.loss_scale=pytorch", "must be none, torch, megatron");
-    refused("training.loss_scale=1000", "power of two");
+    refused("training.loss_scale=1000", "training.loss_scale: must be a power of two");
+    refused("training.loss_scale={preset: torch, initial: 1000}",
+            "training.loss_scale.initial: initial must be a power of two");
     refused("training.loss_scale={initial: 4}", "must be a preset");
     refused("training.loss_scale={preset: torch, window: 4}", "unknown option window");
     refused("training.loss_scale={preset: torch, growth_interval: often}",
@@ -304,7 +306,8 @@ static void test_refused(void **state)
     refused("training.spikes={loss: -1}", "above 0");
     refused("training.spikes={z: 3}", "unknown key");
     refused("faults={step: 1, kind: nan}", "must be a list");
-    refused("faults=[{step: 0, kind: nan}]", "at least 1");
+    refused("faults=[{step: 0, kind: nan}]", "from 1 to training.steps (8), got 0");
+    refused("faults=[{step: 8, kind: nan}, {step: 9, kind: nan}]", "from 1 to training.steps (8), got 9");
     refused("faults=[{step: 1, kind: flood}]", "overflow, nan, spike or weight");
     refused("faults=[{step: 1}]", "step and kind");
     refused("faults=[{step: 1, kind: nan, factor: 3}]", "unknown key");
