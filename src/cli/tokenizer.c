@@ -1,14 +1,15 @@
 #include "cli/tokenizer.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/options.h"
 #include "core/json.h"
+#include "data/bpe.h"
 #include "data/bpe_train.h"
 #include "data/json_text.h"
 #include "data/source.h"
@@ -31,23 +32,6 @@ static const char usage[] =
     "  --jsonl    a text a line: {\"text\": ...} becomes {\"ids\": [...]}, and back\n"
     "  --special  special tokens in the text become their ids (else they are plain text)\n"
     "  --help     prints this\n";
-
-static int wrong_usage(const char *format, const char *what)
-{
-    fprintf(stderr, "hornbook tokenizer: ");
-    fprintf(stderr, format, what);
-    fprintf(stderr, "\n\n%s", usage);
-    return 2;
-}
-
-static int finish(hb_status status)
-{
-    if (status == HB_OK && (fflush(stdout) != 0 || ferror(stdout)))
-        status = HB_FAIL(HB_EIO, "cannot write standard output: %s", strerror(errno));
-    if (status != HB_OK)
-        fprintf(stderr, "hornbook tokenizer: %s\n", hb_error());
-    return status == HB_OK ? 0 : 1;
-}
 
 static hb_status put(const struct hb_bytes *bytes)
 {
@@ -203,25 +187,17 @@ static hb_status code(const char *path, bool encode, bool jsonl, bool special)
 
 static int run_code(int argc, char **argv, bool encode)
 {
-    static const struct option options[] = {{"jsonl", no_argument, NULL, 'j'},
-                                            {"special", no_argument, NULL, 's'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     bool jsonl = false, special = false;
-    int option;
-    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-        if (option == 'h')
-            return finish(fputs(usage, stdout) < 0 ? HB_EIO : HB_OK);
-        if (option == 'j')
-            jsonl = true;
-        else if (option == 's' && encode)
-            special = true;
-        else
-            return wrong_usage("unknown option %s", argv[optind - 1]);
-    }
-    if (argc - optind != 1)
-        return wrong_usage("%s needs exactly one TOKENIZER", argv[0]);
-    return finish(code(argv[optind], encode, jsonl, special));
+    const struct hb_option options[] = {
+        {"--jsonl", HB_OPTION_FLAG, &jsonl, 0, 0},
+        {"--special", HB_OPTION_FLAG, &special, 0, 0}, /* of encode */
+    };
+    int rest, wrong;
+    if (!hb_options_read(argc, argv, options, encode ? 2 : 1, usage, &rest, &wrong))
+        return wrong;
+    if (rest != 1)
+        return hb_wrong_usage(argv[0], "name one TOKENIZER");
+    return hb_finish(argv[0], code(argv[1], encode, jsonl, special));
 }
 
 static hb_status next_document(void *context, const unsigned char **text, size_t *n, bool *end)
@@ -263,48 +239,36 @@ static hb_status train(const char *const *inputs, size_t input_count, int32_t vo
 
 static int run_train(int argc, char **argv)
 {
-    static const struct option options[] = {{"vocab-size", required_argument, NULL, 'v'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     const char *output = NULL;
-    long vocab_size = 0;
-    int option;
-    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-        char *after = NULL;
-        if (option == 'h')
-            return finish(fputs(usage, stdout) < 0 ? HB_EIO : HB_OK);
-        if (option == 'o')
-            output = optarg;
-        else if (option == 'v' &&
-                 ((vocab_size = strtol(optarg, &after, 10)) < 1 || *after || vocab_size > INT32_MAX))
-            return wrong_usage("--vocab-size must be a whole number, not '%s'", optarg);
-        else if (option == ':')
-            return wrong_usage("%s needs a value", argv[optind - 1]);
-        else if (option != 'v')
-            return wrong_usage("unknown option %s", argv[optind - 1]);
-    }
+    int64_t vocab_size = 0;
+    const struct hb_option options[] = {
+        {"--vocab-size", HB_OPTION_INT, &vocab_size, 257, HB_BPE_ID_LIMIT},
+        {"--output", HB_OPTION_TEXT, &output, 0, 0},
+    };
+    int rest, wrong;
+    if (!hb_options_read(argc, argv, options, 2, usage, &rest, &wrong))
+        return wrong;
     if (!vocab_size || !output)
-        return wrong_usage("train needs %s", vocab_size ? "--output DIR" : "--vocab-size N");
-    if (optind == argc)
-        return wrong_usage("%s needs at least one file or folder", argv[0]);
-    return finish(
-        train((const char *const *)argv + optind, (size_t)(argc - optind), (int32_t)vocab_size, output));
+        return hb_wrong_usage(argv[0], "%s is missing", vocab_size ? "--output" : "--vocab-size");
+    if (rest == 0)
+        return hb_wrong_usage(argv[0], "name at least one file or folder");
+    return hb_finish(argv[0],
+                     train((const char *const *)argv + 1, (size_t)rest, (int32_t)vocab_size, output));
 }
 
 int hb_cli_tokenizer(int argc, char **argv)
 {
-    if (argc < 2)
-        return wrong_usage("%s", "say what to do");
-    const char *what = argv[1];
-    if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0)
-        return finish(fputs(usage, stdout) < 0 ? HB_EIO : HB_OK);
-    optind = 0; /* a new list: makes getopt forget the caller's */
-    if (strcmp(what, "train") == 0)
-        return run_train(argc - 1, argv + 1);
-    if (strcmp(what, "encode") == 0)
-        return run_code(argc - 1, argv + 1, true);
-    if (strcmp(what, "decode") == 0)
-        return run_code(argc - 1, argv + 1, false);
-    return wrong_usage("unknown command '%s'", what);
+    static char train_name[] = "tokenizer train", encode_name[] = "tokenizer encode",
+                decode_name[] = "tokenizer decode"; /* what messages begin with */
+    const char *what = argc < 2 ? "" : argv[1];
+    bool trains = strcmp(what, "train") == 0, encodes = strcmp(what, "encode") == 0;
+    if (trains || encodes || strcmp(what, "decode") == 0) {
+        argv[1] = trains ? train_name : encodes ? encode_name : decode_name;
+        return trains ? run_train(argc - 1, argv + 1) : run_code(argc - 1, argv + 1, encodes);
+    }
+    if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
+        fputs(usage, stdout);
+        return HB_CLI_DONE;
+    }
+    return hb_wrong_usage("tokenizer", "'%s' is none of train, encode and decode", what);
 }

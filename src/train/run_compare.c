@@ -133,8 +133,8 @@ static hb_status open_lines(struct lines *l, const char *run, struct hb_run_step
         return HB_FAIL(HB_EMEMORY, "out of memory");
     if (!hb_file_exists(l->path))
         return HB_FAIL(HB_EARGUMENT,
-                       "%s holds no run; expected is a folder with config.yaml and metrics.jsonl, as hornbook "
-                       "train fills it",
+                       "%s holds no run; expected is a folder with config.yaml and metrics.jsonl, as "
+                       "hornbook train fills it",
                        run);
     HB_TRY(hb_file_read(l->path, &l->text, &l->size));
     return next(l);

@@ -170,7 +170,9 @@ static void test_bad_input(void **state)
     expect_failure("decode tok --jsonl", "{\"ids\": [1]}\n{\"ids\": [1.5]}\n", 1, "standard input:2");
     expect_failure("decode tok --jsonl", "{\"ids\": [187]}\n", 1, "UTF-8");
     expect_failure("encode nowhere", "", 1, "nowhere");
-    expect_failure("train --vocab-size 100 --output t text.txt", "", 1, "257");
+    expect_failure("train --vocab-size 256 --output t text.txt", "", 2, "from 257 to 1048576, got '256'");
+    write_in("nothing", "", 0);
+    expect_failure("train --vocab-size 300 --output t nothing", "", 1, "there is no text");
     expect_failure("train --vocab-size 300 --output t nowhere", "", 1, "nowhere");
 }
 
@@ -191,7 +193,7 @@ static void test_usage(void **state)
                                         "train --vocab-size",
                                         "train --vocab-size -5 --output x y"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        expect_failure(wrong[i], "", 2, "usage:");
+        expect_failure(wrong[i], "", 2, "--help'");
         size_t n;
         char *out = read_in("out", &n);
         assert_int_equal(n, 0);
