@@ -200,14 +200,21 @@ static int run_code(int argc, char **argv, bool encode)
     return hb_finish(argv[0], code(argv[1], encode, jsonl, special));
 }
 
+struct texts {
+    struct hb_source *source;
+    int64_t count;
+};
+
 static hb_status next_document(void *context, const unsigned char **text, size_t *n, bool *end)
 {
+    struct texts *texts = context;
     struct hb_document document;
-    HB_TRY(hb_source_next(context, &document, end));
-    if (!*end) {
-        *text = document.text;
-        *n = document.size;
-    }
+    HB_TRY(hb_source_next(texts->source, &document, end));
+    if (*end)
+        return texts->count ? HB_OK : HB_FAIL(HB_EARGUMENT, "there is no text to learn from");
+    texts->count++;
+    *text = document.text;
+    *n = document.size;
     return HB_OK;
 }
 
@@ -216,7 +223,8 @@ static hb_status train(const char *const *inputs, size_t input_count, int32_t vo
     struct hb_source_options options = {.inputs = inputs, .input_count = input_count, .skip_invalid = true};
     struct hb_source *source;
     HB_TRY(hb_source_create(&options, &source));
-    struct hb_bpe_texts texts = {next_document, source};
+    struct texts read = {.source = source};
+    struct hb_bpe_texts texts = {next_document, &read};
     static const char *const specials[] = {HB_END_OF_TEXT};
     struct hb_bpe_train_report report;
     hb_status status = hb_bpe_train(&texts, vocab_size, specials, 1, output, &report);

@@ -53,8 +53,6 @@ static hb_status count_texts(const struct hb_bpe_texts *texts, struct hb_word_co
         report->texts++;
         report->bytes += (int64_t)n;
     }
-    if (!report->texts)
-        HB_TRY_CLEAN(HB_FAIL(HB_EARGUMENT, "there is no text to learn from"));
     for (size_t i = 0; i < words->words.count; i++)
         report->words += words->counts[i];
     report->distinct_words = (int64_t)words->words.count;

@@ -23,7 +23,7 @@ struct hb_bpe_train_report {
  * FOLDER/tokenizer_config.json. `vocab_size` counts the 256 bytes and the
  * specials (which come last). The result is a function of the texts' pieces and
  * their counts: order and division of the texts do not enter it, unless a cut
- * divides a piece. HB_EARGUMENT: no text, a vocabulary too small or too large, a special
+ * divides a piece. HB_EARGUMENT: a vocabulary too small or too large, a special
  * token that is empty, not UTF-8 or given twice. HB_EFORMAT: a text that is not UTF-8. */
 HB_MUST_USE hb_status hb_bpe_train(const struct hb_bpe_texts *texts, int32_t vocab_size,
                                    const char *const *specials, size_t special_count, const char *folder,

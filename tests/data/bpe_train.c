@@ -203,7 +203,7 @@ static void test_little_text(void **state)
     static const char *const texts[] = {"abab", ""};
     ok(train((struct list){.texts = texts, .count = 2}, 1000, end_of_text, 1, in_folder("t"), &report));
     assert_int_equal(report.vocabulary, 256 + 1 + 1);
-    ok(train((struct list){.texts = texts + 1, .count = 1}, 1000, NULL, 0, in_folder("u"), &report));
+    ok(train((struct list){.texts = texts, .count = 0}, 1000, NULL, 0, in_folder("u"), &report));
     assert_int_equal(report.vocabulary, 256);
     struct hb_tokenizer *t;
     ok(hb_tokenizer_open(in_folder("u"), &t));
@@ -228,8 +228,6 @@ static void test_refusals(void **state)
         train((struct list){.texts = invalid, .count = 1}, 300, NULL, 0, in_folder("t"), &report),
         HB_EFORMAT);
     assert_non_null(strstr(hb_error(), "byte 3"));
-    assert_int_equal(train((struct list){.count = 0}, 300, NULL, 0, in_folder("t"), &report), HB_EARGUMENT);
-    assert_non_null(strstr(hb_error(), "no text"));
     assert_false(hb_file_exists(in_folder("t")));
 }
 
