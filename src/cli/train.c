@@ -89,7 +89,20 @@ static void print_timeline(const struct hb_trainer *t)
     printf("\n");
 }
 
-static void print_end(const struct hb_trainer *t, const char *path)
+/* The resolved configuration says what --set and the layout's options said. */
+static void print_continuation(const struct hb_trainer *t, const char *path, bool overridden)
+{
+    char launcher[48] = "";
+    if (t->config->world && hb_comm_size(t->config->world) > 1)
+        snprintf(launcher, sizeof launcher, "mpiexec -n %d ", hb_comm_size(t->config->world));
+    if (overridden)
+        hb_log(HB_LOG_INFO, "stopped; continue with: %shornbook train %s/config.yaml --resume", launcher,
+               t->config->run_folder);
+    else
+        hb_log(HB_LOG_INFO, "stopped; continue with: %shornbook train %s --resume", launcher, path);
+}
+
+static void print_end(const struct hb_trainer *t, const char *path, bool overridden)
 {
     const struct hb_run_config *c = t->config;
     printf("step        %" PRId64 " of %" PRId64 "\n", t->attempted, c->steps);
@@ -103,7 +116,7 @@ static void print_end(const struct hb_trainer *t, const char *path)
     if (t->timeline_totals.spans)
         print_timeline(t);
     if (t->attempted < c->steps)
-        hb_log(HB_LOG_INFO, "stopped; continue with: hornbook train %s --resume", path);
+        print_continuation(t, path, overridden);
 }
 
 /* The values' step is traced in any case. */
@@ -154,6 +167,7 @@ static hb_status add_layout(struct layout_options *o, struct hb_option_list *ove
 
 struct wishes {
     bool resume, timeline;
+    bool overridden; /* the file alone does not say what runs */
     const struct hb_trace_request *trace; /* NULL: none */
 };
 
@@ -172,7 +186,7 @@ static hb_status train(const char *path, struct hb_run_config *config, const str
         status = hb_trainer_run(trainer, &stop);
     }
     if (status == HB_OK && trainer->chief)
-        print_end(trainer, path);
+        print_end(trainer, path, wishes->overridden);
     hb_trainer_destroy(trainer);
     return status;
 }
@@ -233,6 +247,7 @@ int hb_cli_train(int argc, char **argv)
     if (status != HB_OK)
         return finish(world, status);
     config.world = world;
+    wishes.overridden = overrides.count > 0;
     wishes.trace = trace.given || values.given ? &request : NULL;
     status = train(argv[1], &config, &wishes);
     hb_run_config_release(&config);

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 static _Atomic int64_t now[HB_MEMORY_CATEGORY_COUNT];
 static _Atomic int64_t peak[HB_MEMORY_CATEGORY_COUNT];
 static _Atomic int64_t countdown;
+static _Atomic int64_t held; /* of our own blocks: `now` counts devices as well */
 
 static const char *const names[HB_MEMORY_CATEGORY_COUNT] = {
     [HB_MEMORY_PARAMETERS] = "parameters",       [HB_MEMORY_GRADIENTS] = "gradients",
@@ -42,15 +44,35 @@ hb_status hb_memory_planned_fault(enum hb_memory_category category, size_t bytes
     return HB_OK;
 }
 
+/* Systems promise more memory than there is, and kill who then uses it, or somebody else. */
+static hb_status reserve(enum hb_memory_category category, size_t bytes)
+{
+    struct sysinfo machine;
+    uint64_t there = SIZE_MAX;
+    if (sysinfo(&machine) == 0)
+        there = ((uint64_t)machine.totalram + machine.totalswap) * machine.mem_unit;
+    int64_t before = atomic_load(&held);
+    if (bytes > there || (uint64_t)before > there - bytes)
+        return HB_FAIL(HB_EMEMORY,
+                       "out of memory: %zu bytes for %s, besides %lld in use, are more than the %llu of this "
+                       "machine; use a smaller model or microbatch",
+                       bytes, names[category], (long long)before, (unsigned long long)there);
+    atomic_fetch_add(&held, (int64_t)bytes);
+    return HB_OK;
+}
+
 hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void **out)
 {
     HB_TRY(hb_memory_planned_fault(category, bytes));
+    HB_TRY(reserve(category, bytes));
     size_t alignment = bytes >= 2 * huge ? huge : LINE;
     char *start = NULL;
     if (bytes > SIZE_MAX - alignment - LINE ||
-        posix_memalign((void **)&start, alignment, bytes + alignment) != 0)
+        posix_memalign((void **)&start, alignment, bytes + alignment) != 0) {
+        atomic_fetch_sub(&held, (int64_t)bytes);
         return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s; use a smaller model or microbatch",
                        bytes, names[category]);
+    }
     if (alignment == huge)
         madvise(start, bytes + alignment, MADV_HUGEPAGE); /* advice only: a refusal costs speed, not bits */
     /* The block starts one line in: a whole 2 MiB step would waste memory, and
@@ -70,6 +92,7 @@ void hb_memory_free(void *memory)
     struct header header;
     memcpy(&header, (char *)memory - LINE, sizeof header);
     hb_memory_count(header.category, -(int64_t)header.bytes);
+    atomic_fetch_sub(&held, (int64_t)header.bytes);
     free(header.start);
 }
 

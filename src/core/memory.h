@@ -24,7 +24,8 @@ enum hb_memory_category {
     HB_MEMORY_CATEGORY_COUNT
 };
 
-/* Allocates `bytes` (may be 0), uninitialised. HB_EMEMORY names category and bytes. */
+/* Allocates `bytes` (may be 0), uninitialised. HB_EMEMORY names category and bytes; also for more than
+ * the machine has, memory and swap, whatever the system would promise. */
 HB_MUST_USE hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void **out);
 /* Releases what hb_memory_alloc gave; NULL is allowed. */
 void hb_memory_free(void *memory);

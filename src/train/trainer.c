@@ -20,6 +20,12 @@
 
 /* --- opening --- */
 
+/* A failure of what `key` names. */
+static hb_status at_key(const struct hb_run_config *c, const char *key, hb_status status)
+{
+    return status == HB_OK ? HB_OK : hb_fail_in(status, "%s: %s", hb_yaml_place(c->doc, key), key);
+}
+
 /* The shape that init_from names is that of its folder, later of the checkpoint: the folder may be gone by
  * then. */
 static hb_status open_model_config(struct hb_trainer *t, const char *checkpoint)
@@ -52,26 +58,6 @@ static hb_status open_model_config(struct hb_trainer *t, const char *checkpoint)
     return hb_run_config_check_model(c);
 }
 
-static hb_status open_stream(struct hb_trainer *t, const char *const *prefixes, int64_t count, bool shuffle,
-                             struct hb_stream **out)
-{
-    const struct hb_run_config *c = t->config;
-    struct hb_stream_options options = {
-        .prefixes = prefixes,
-        .prefix_count = (size_t)count,
-        .vocabulary = (int32_t)c->model.vocab_size,
-        .end_of_text = hb_tokenizer_end_of_text(t->tokenizer),
-        .tokens = c->sequence_length,
-        .cross_documents = c->cross_documents,
-        .shuffle = shuffle,
-        .seed = (uint64_t)c->seed,
-    };
-    if (options.end_of_text < 0)
-        return HB_FAIL(HB_EARGUMENT, "%s has no token %s; documents could not be told apart", c->tokenizer,
-                       HB_END_OF_TEXT);
-    return hb_stream_create(&options, out);
-}
-
 /* Shards that `hornbook data build` made say with which tokenizer: another one
  * would give other meanings to the same ids. (Shards of other makers say nothing.) */
 static hb_status check_tokenizer(const struct hb_trainer *t, const char *shard)
@@ -96,16 +82,34 @@ static hb_status check_tokenizer(const struct hb_trainer *t, const char *shard)
     return HB_OK;
 }
 
+static hb_status open_stream(struct hb_trainer *t, const char *key, const char *const *prefixes,
+                             int64_t count, bool shuffle, struct hb_stream **out)
+{
+    const struct hb_run_config *c = t->config;
+    struct hb_stream_options options = {
+        .prefixes = prefixes,
+        .prefix_count = (size_t)count,
+        .vocabulary = (int32_t)c->model.vocab_size,
+        .end_of_text = hb_tokenizer_end_of_text(t->tokenizer),
+        .tokens = c->sequence_length,
+        .cross_documents = c->cross_documents,
+        .shuffle = shuffle,
+        .seed = (uint64_t)c->seed,
+    };
+    if (options.end_of_text < 0)
+        return HB_FAIL(HB_EARGUMENT, "%s has no token %s; documents could not be told apart", c->tokenizer,
+                       HB_END_OF_TEXT);
+    for (int64_t i = 0; i < count; i++)
+        HB_TRY(check_tokenizer(t, prefixes[i]));
+    return at_key(c, key, hb_stream_create(&options, out));
+}
+
 static hb_status open_data(struct hb_trainer *t)
 {
     const struct hb_run_config *c = t->config;
-    for (int64_t i = 0; i < c->train_count; i++)
-        HB_TRY(check_tokenizer(t, c->train[i]));
+    HB_TRY(open_stream(t, "data.train", c->train, c->train_count, c->shuffle, &t->train));
     if (c->held_out)
-        HB_TRY(check_tokenizer(t, c->held_out));
-    HB_TRY(open_stream(t, c->train, c->train_count, c->shuffle, &t->train));
-    if (c->held_out)
-        HB_TRY(open_stream(t, &c->held_out, 1, false, &t->held_out));
+        HB_TRY(open_stream(t, "data.held_out", &c->held_out, 1, false, &t->held_out));
     return hb_batches_init(&t->batches, c->accumulate, c->microbatch, c->sequence_length);
 }
 
@@ -255,7 +259,7 @@ static hb_status open_all(struct hb_trainer *t, bool resume)
         status = hb_comm_agree(c->world, status);
     HB_TRY(status);
     HB_TRY(find_checkpoint(t, resume, checkpoint, sizeof checkpoint));
-    HB_TRY(hb_tokenizer_open(c->tokenizer, &t->tokenizer));
+    HB_TRY(at_key(c, "data.tokenizer", hb_tokenizer_open(c->tokenizer, &t->tokenizer)));
     HB_TRY(open_model_config(t, checkpoint));
     HB_TRY(open_data(t));
     HB_TRY(open_model(t));

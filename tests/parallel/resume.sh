@@ -37,7 +37,7 @@ while [ $tries -lt 200 ] && ! grep -q '"step": 3,' "$work/turn/metrics.jsonl" 2>
 done
 kill -INT $job
 wait $job || { cat "$work/turn.log"; exit 1; }
-grep -q '^stopped; continue with' "$work/turn.log" || { echo "not stopped"; cat "$work/turn.log"; exit 1; }
+grep -q "^stopped; continue with: mpiexec -n 3 hornbook train $work/turn/config.yaml --resume$" "$work/turn.log" || { echo "not stopped"; cat "$work/turn.log"; exit 1; }
 run turn 2 --resume --parallel pp=2
 same turn
 echo "same: 3 ranks, dp=3, stopped by SIGINT, then 2 ranks, pp=2"

@@ -316,9 +316,9 @@ static void test_wrong_data(void **state)
                 "num_key_value_heads (3) must divide");
     run_refused("wrong", "backend=ref64", false, HB_EARGUMENT, "ref64 cannot train");
     run_refused("wrong", "backend=abacus", false, HB_EARGUMENT, "abacus");
-    run_refused("wrong", "data.train=nowhere", false, HB_EIO, "nowhere");
+    run_refused("wrong", "data.train=nowhere", false, HB_EIO, "data.train: cannot open nowhere.idx");
     snprintf(override, sizeof override, "data.tokenizer=%s", scratch("nowhere"));
-    run_refused("wrong", override, false, HB_EIO, "nowhere");
+    run_refused("wrong", override, false, HB_EIO, "data.tokenizer: cannot open");
     snprintf(override, sizeof override, "data.tokenizer=%s", scratch("tok-without-end"));
     run_refused("wrong", override, false, HB_EARGUMENT, "<|endoftext|>");
 }
