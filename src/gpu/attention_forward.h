@@ -51,7 +51,7 @@ static __device__ inline void softmax_tile(struct running<WIDTH> &r, float (&p)[
             if (seen[j])
                 highest = larger(p[i][j], highest);
         }
-        highest = half_warp_larger(highest);
+        highest = row_larger(highest);
         a[i] = hb_expf(r.m[i] - shift(highest));
         UNROLL
         for (int j = 0; j < SCORES; j++)

@@ -2,7 +2,8 @@
  * (scores, dP) and weights with rows (O, dQ, dK, dV), operands in shared memory. A block
  * of 256 threads works on 64 rows; thread (y, x) of 16 x 16 has rows 4 y .. 4 y + 3.
  * Of 64 scores of a row it has columns x, x + 16, x + 32, x + 48: so what a row
- * needs from other threads (its maximum, its sum) comes from 16 lanes. */
+ * needs from other threads (its maximum, its sum) comes from 16 lanes, every other
+ * one of a warp: see the layout of product.cu. */
 #ifndef HB_GPU_ATTENTION_TILE_H
 #define HB_GPU_ATTENTION_TILE_H
 
@@ -42,8 +43,9 @@ struct own_scores {
 
     __device__ inline own_scores()
     {
-        y = (int)threadIdx.x / 16 * HEIGHT;
-        x = (int)threadIdx.x % 16;
+        int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+        y = (warp * 2 + lane % 2) * HEIGHT;
+        x = lane / 2;
     }
 
     __device__ inline int row(int i) const
@@ -66,13 +68,15 @@ struct own_columns : own_scores {
 };
 
 /* 64 positions from `first`, widths d0 .. d0 + 31, to[width][position]; SPREAD as
- * the columns of scores. What does not exist is +0, and in no sum that is stored. */
+ * the columns of scores. What does not exist is +0, and in no sum that is stored. A warp
+ * has 8 widths of 4 lines that it puts down beside each other: so it meets all 32 banks. */
 template <bool SPREAD>
 static __device__ inline void stage_widths(float (*to)[STRIDE], const struct rows &r, int first, int d0,
                                            int D)
 {
-    enum { EACH = TILE * PIECE / ATTENTION_THREADS, APART = ATTENTION_THREADS / PIECE };
-    int d = (int)threadIdx.x % PIECE, row = (int)threadIdx.x / PIECE;
+    enum { EACH = TILE * PIECE / ATTENTION_THREADS, APART = SPREAD ? 2 : ATTENTION_THREADS / PIECE };
+    int t = (int)threadIdx.x, d = t / 32 % 4 * 8 + t % 8, part = t / 8 % 4, half = t / 128;
+    int row = SPREAD ? part * 16 + half : half * 4 + part;
     float x[EACH];
     read_column<APART>(x, r, first + row, d0 + d, D);
     UNROLL
@@ -195,20 +199,20 @@ static __device__ inline float shift(float maximum)
     return maximum == -INFINITY ? 0.0f : maximum;
 }
 
-/* Each lane of a half warp gets the largest; rule 5. */
-static __device__ inline float half_warp_larger(float x)
+/* Each of a row's 16 lanes gets the largest; rule 5. */
+static __device__ inline float row_larger(float x)
 {
     for (int s = 8; s > 0; s /= 2)
-        x = larger(__shfl_xor_sync(WARP, x, s), x);
+        x = larger(__shfl_xor_sync(WARP, x, 2 * s), x);
     return x;
 }
 
-/* Rule 3 of 64 numbers: this thread's are in lanes x, x + 16, x, x + 16. */
+/* Rule 3 of 64 numbers: this thread's are of its lanes x, x + 16, x, x + 16. */
 static __device__ inline float row_sum(const float (&p)[SCORES])
 {
     float lane = (p[0] + p[2]) + (p[1] + p[3]);
     for (int s = 8; s > 0; s /= 2)
-        lane = lane + __shfl_xor_sync(WARP, lane, s);
+        lane = lane + __shfl_xor_sync(WARP, lane, 2 * s);
     return lane;
 }
 

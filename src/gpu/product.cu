@@ -55,7 +55,10 @@ template <int ROWS> static __device__ inline struct part part_of(const struct pr
 
 /* Which elements of a tile a thread has: quads of neighbouring rows and columns,
  * quads apart by the height (width) of all threads. A warp is 4 threads high and 8
- * wide: it then reads 4 + 8 different quads of a step, without bank conflicts. */
+ * wide: it then reads 4 + 8 different quads of a step, without bank conflicts. Lanes
+ * 1 apart have the same columns and lanes 2 apart the same rows: where that is so,
+ * shared memory hands out quads in two turns instead of four (compute capability
+ * 7.0 and later, by NVIDIA's developer forum). */
 template <int ROWS, int COLUMNS, int HEIGHT, int WIDTH> struct layout {
     enum {
         HIGH = ROWS / HEIGHT, /* threads */
@@ -69,8 +72,8 @@ template <int ROWS, int COLUMNS, int HEIGHT, int WIDTH> struct layout {
     __device__ inline layout()
     {
         int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-        y = 4 * (warp / (WIDE / 8) * 4 + lane / 8);
-        x = 4 * (warp % (WIDE / 8) * 8 + lane % 8);
+        y = 4 * (warp / (WIDE / 8) * 4 + lane / 16 * 2 + lane % 2);
+        x = 4 * (warp % (WIDE / 8) * 8 + lane / 2 % 8);
     }
 
     __device__ inline int row(int i) const

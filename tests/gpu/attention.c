@@ -184,7 +184,8 @@ static void test_ring(void **state)
     static const struct ring_case cases[] = {
         {20, 0, 25, 0, {1, 2}, {300, 5}},
         {70, 3, 80, 2, {3, 1}, {201, 77}},
-        {5, 0, 5, 0, {1, 1}, {64, 65}}, /* shorter than a thread's stride over rows */
+        {5, 0, 5, 0, {1, 1}, {64, 65}},
+        {2, 0, 2, 0, {1, 1}, {64, 65}}, /* shorter than a thread's stride over rows */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         same_bits("ring", run_ring, &cases[i], i < 2);
