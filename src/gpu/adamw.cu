@@ -6,8 +6,6 @@ extern "C" {
 #include "ops/adamw.h"
 }
 
-enum { THREADS = 256 };
-
 struct adamw {
     struct array param, grad, m, v, stored; /* stored.data NULL: none */
     float inv_scale, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root2, eps;
@@ -27,38 +25,24 @@ static __device__ inline uint32_t random_word(int64_t key, uint64_t subject, uin
     return words[index % 4];
 }
 
-/* What was read of an element. */
-struct element {
-    float grad, m, v, param;
-};
-
-/* Element i of part g, number `at` of all. Returns the new value as it is stored, widened. */
-static __device__ inline float update(const struct adamw &a, int64_t g, int64_t i, int64_t at, float coef,
-                                      struct element old)
+/* One element; number i of part g for the random streams. `param` becomes the exact new value, and the
+ * stored one, widened, is returned. */
+static __device__ inline float update(const struct adamw &a, int64_t g, int64_t i, float coef, float grad,
+                                      float &m, float &v, float &param)
 {
-    float d = (old.grad * a.inv_scale) * coef;
-    float m = fmaf(a.beta1, old.m, a.one_minus_beta1 * d);
-    float v = fmaf(a.beta2, old.v, (a.one_minus_beta2 * d) * d);
+    float d = (grad * a.inv_scale) * coef;
+    m = fmaf(a.beta1, m, a.one_minus_beta1 * d);
+    v = fmaf(a.beta2, v, (a.one_minus_beta2 * d) * d);
     float direction = m / (sqrtf(v) / a.root2 + a.eps);
-    float param = fmaf(-a.step_size, direction, old.param * a.keep);
-    store(a.m, at, m);
-    store(a.v, at, v);
-    if (a.stored.data)
-        store(a.stored, at, param);
-    if (a.param.dtype == HB_F32) {
-        store(a.param, at, param);
+    param = fmaf(-a.step_size, direction, param * a.keep);
+    if (a.param.dtype == HB_F32)
         return param;
-    }
     bool bf16 = a.param.dtype == HB_BF16;
-    uint16_t bits;
-    if (a.names) {
-        uint32_t random = random_word(a.key, (uint64_t)a.names[g], (uint64_t)(a.first + i));
-        bits = bf16 ? hb_bf16_of_f32_random(param, random) : hb_f16_of_f32_random(param, random);
-    } else {
-        bits = bf16 ? hb_bf16_of_f32(param) : hb_f16_of_f32(param);
-    }
-    static_cast<uint16_t *>(a.param.data)[at] = bits;
-    return bf16 ? hb_f32_of_bf16(bits) : hb_f32_of_f16(bits);
+    if (!a.names)
+        return bf16 ? hb_f32_of_bf16(hb_bf16_of_f32(param)) : hb_f32_of_f16(hb_f16_of_f32(param));
+    uint32_t random = random_word(a.key, (uint64_t)a.names[g], (uint64_t)(a.first + i));
+    return bf16 ? hb_f32_of_bf16(hb_bf16_of_f32_random(param, random))
+                : hb_f32_of_f16(hb_f16_of_f32_random(param, random));
 }
 
 /* A block a chunk, which is hashed while it is at hand. A skipped step ends here, for whole blocks. */
@@ -73,19 +57,23 @@ static __global__ void update_chunks(struct adamw a, const float *coef, const in
     int count = (int)smaller(each - begin, HB_CHUNK);
     int64_t origin = g * each + begin;
     float factor = *coef;
-    for (struct strip s = strip_of_block(count); s.has(0); s.next()) {
+    for (auto s = strip_of_block(count); s.has(0); s.next()) {
         float grad[AT_ONCE], m[AT_ONCE], v[AT_ONCE], param[AT_ONCE];
         read_strip(grad, a.grad, origin, s);
         read_strip(m, a.m, origin, s);
         read_strip(v, a.v, origin, s);
         read_strip(param, a.param, origin, s);
         UNROLL
-        for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e)) {
-                struct element old = {grad[e], m[e], v[e], param[e]};
-                float now = update(a, g, begin + s.at(e), origin + s.at(e), factor, old);
-                words[s.at(e)] = hashed_bits(now);
-            }
+        for (int e = 0; e < AT_ONCE; e++) {
+            grad[e] = update(a, g, begin + s.at(e), factor, grad[e], m[e], v[e], param[e]);
+            if (s.has(e))
+                words[s.at(e)] = hashed_bits(grad[e]);
+        }
+        write_strip(a.m, origin, s, m);
+        write_strip(a.v, origin, s, v);
+        if (a.stored.data)
+            write_strip(a.stored, origin, s, param);
+        write_strip(a.param, origin, s, grad); /* as it is stored already: nothing is rounded twice */
     }
     if (!hash)
         return;
@@ -116,6 +104,6 @@ extern "C" hb_status HB_GPU(adamw)(struct hb_context *context, const struct hb_a
                       i64_of(&args->names),
                       args->key,
                       args->first};
-    return launch("adamw", update_chunks, (unsigned)(G * chunks), THREADS, 0, gpu_stream_of(context), a,
+    return launch("adamw", update_chunks, (unsigned)(G * chunks), STRIP_THREADS, 0, gpu_stream_of(context), a,
                   f32_of(&args->coef), i32_of(&args->found), each, chunks, i64_of(&args->chunk_hash));
 }

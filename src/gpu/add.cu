@@ -6,14 +6,14 @@ extern "C" {
 
 static __global__ void add_floats(struct array a, struct array b, struct array out, int64_t n)
 {
-    for (struct strip s = strip_of_thread(n); s.has(0); s.next()) {
+    for (auto s = strip_of_thread(n); s.has(0); s.next()) {
         float x[AT_ONCE], y[AT_ONCE];
         read_strip(x, a, 0, s);
         read_strip(y, b, 0, s);
         UNROLL
         for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e))
-                store(out, s.at(e), x[e] + y[e]);
+            x[e] = x[e] + y[e];
+        write_strip(out, 0, s, x);
     }
 }
 
@@ -29,6 +29,6 @@ extern "C" hb_status HB_GPU(add)(struct hb_context *context, const struct hb_add
     if (args->out.dtype == HB_I64)
         return launch("add", add_integers, blocks_for(n, 256), 256, 0, gpu_stream_of(context),
                       i64_of(&args->a), i64_of(&args->b), i64_of(&args->out), n);
-    return launch("add", add_floats, strip_blocks(n, 256), 256, 0, gpu_stream_of(context),
+    return launch("add", add_floats, strip_blocks(n), STRIP_THREADS, 0, gpu_stream_of(context),
                   array_of(&args->a), array_of(&args->b), array_of(&args->out), n);
 }

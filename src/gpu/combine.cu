@@ -9,7 +9,7 @@ static __global__ void forward(struct array rows, const int32_t *row_of, struct 
                                int64_t K, int64_t C)
 {
     int64_t t = blockIdx.x;
-    for (struct strip s = strip_of_block(C); s.has(0); s.next()) {
+    for (auto s = strip_of_block(C); s.has(0); s.next()) {
         float sum[AT_ONCE] = {0}, x[AT_ONCE];
         for (int64_t j = 0; j < K; j++) {
             float w = load(weight, t * K + j);
@@ -18,10 +18,7 @@ static __global__ void forward(struct array rows, const int32_t *row_of, struct 
             for (int e = 0; e < AT_ONCE; e++)
                 sum[e] = fmaf(w, x[e], sum[e]);
         }
-        UNROLL
-        for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e))
-                store(y, t * C + s.at(e), sum[e]);
+        write_strip(y, t * C, s, sum);
     }
 }
 
@@ -36,16 +33,17 @@ static __global__ void backward(struct array rows, const int32_t *row_of, struct
     int lane = (int)(threadIdx.x % 32);
     int64_t t = pair / K, row = end ? row_of[pair] : 0;
     float w = end ? load(weight, pair) : 0.0f, sum = 0.0f;
-    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+    for (auto s = strip_of_lane(end); s.has(0); s.next()) {
         float d[AT_ONCE], x[AT_ONCE];
         read_strip(d, dy, t * C, s);
         read_strip(x, rows, row * C, s);
         UNROLL
-        for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e)) {
+        for (int e = 0; e < AT_ONCE; e++) {
+            if (s.has(e))
                 sum = fmaf(d[e], x[e], sum);
-                store(drows, row * C + s.at(e), w * d[e]);
-            }
+            d[e] = w * d[e];
+        }
+        write_strip(drows, row * C, s, d);
     }
     sum = lanes_sum(sum);
     if (lane == 0 && pair < pairs)

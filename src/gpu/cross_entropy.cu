@@ -2,28 +2,23 @@
  * order, as rule 3 adds them. Eight of them are read at a time, so that the row is
  * passed over at the speed of memory: twice for the loss, once more, with a
  * write, for the gradient. */
-#include "gpu/gpu.h"
-#include "gpu/piece.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "ops/cross_entropy.h"
 }
 
-enum { AT_ONCE = 8 };
-
-/* Calls use(x, i) for the elements i of this lane, ascending. */
+/* Calls use(x) for the elements of this lane, ascending. */
 template <typename U>
 static __device__ inline void for_each_of_lane(const struct array &row, int64_t origin, int64_t V, U use)
 {
-    int64_t lane = threadIdx.x % 32;
-    for (int64_t first = lane; first < V; first += 32 * AT_ONCE) {
+    for (auto s = strip_of_lane(V); s.has(0); s.next()) {
         float x[AT_ONCE];
-        read_several(x, row,
-                     [&](int e) { return first + 32 * e < V ? origin + first + 32 * e : (int64_t)-1; });
+        read_strip(x, row, origin, s);
         UNROLL
         for (int e = 0; e < AT_ONCE; e++)
-            if (first + 32 * e < V)
-                use(x[e], first + 32 * e);
+            if (s.has(e))
+                use(x[e]);
     }
 }
 
@@ -41,19 +36,24 @@ static __global__ void cross_entropy_kernel(struct array logits, const int32_t *
             continue;
         }
         float m = -INFINITY, s = 0.0f;
-        for_each_of_lane(logits, t * V, V, [&](float x, int64_t) { m = larger(x, m); });
+        for_each_of_lane(logits, t * V, V, [&](float x) { m = larger(x, m); });
         for (int d = 16; d > 0; d /= 2)
             m = larger(__shfl_xor_sync(WARP, m, d), m);
-        for_each_of_lane(logits, t * V, V, [&](float x, int64_t) { s = s + hb_expf(x - m); });
+        for_each_of_lane(logits, t * V, V, [&](float x) { s = s + hb_expf(x - m); });
         s = lanes_sum(s);
         if (lane == 0)
             loss[t] = (m + hb_logf(s)) - load(logits, t * V + label);
         __syncwarp(); /* the label's logit is read */
-        if (gradient)
-            for_each_of_lane(logits, t * V, V, [&](float x, int64_t i) {
-                float p = hb_expf(x - m) / s, target = i == label ? 1.0f : 0.0f;
-                store(logits, t * V + i, (p - target) * factor);
-            });
+        for (auto strip = strip_of_lane(gradient ? V : 0); strip.has(0); strip.next()) {
+            float x[AT_ONCE];
+            read_strip(x, logits, t * V, strip);
+            UNROLL
+            for (int e = 0; e < AT_ONCE; e++) {
+                float p = hb_expf(x[e] - m) / s, target = strip.at(e) == label ? 1.0f : 0.0f;
+                x[e] = (p - target) * factor;
+            }
+            write_strip(logits, t * V, strip, x);
+        }
     }
 }
 

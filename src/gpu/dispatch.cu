@@ -66,13 +66,10 @@ static __global__ void forward(struct array x, const int32_t *pair_of, struct ar
                                int64_t C)
 {
     int64_t r = blockIdx.x, t = pair_of[r] / K;
-    for (struct strip s = strip_of_block(C); s.has(0); s.next()) {
+    for (auto s = strip_of_block(C); s.has(0); s.next()) {
         float v[AT_ONCE];
         read_strip(v, x, t * C, s);
-        UNROLL
-        for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e))
-                store(rows, r * C + s.at(e), v[e]);
+        write_strip(rows, r * C, s, v);
     }
 }
 
@@ -80,7 +77,7 @@ static __global__ void backward(struct array drows, const int32_t *row_of, struc
                                 int64_t C)
 {
     int64_t t = blockIdx.x;
-    for (struct strip s = strip_of_block(C); s.has(0); s.next()) {
+    for (auto s = strip_of_block(C); s.has(0); s.next()) {
         float sum[AT_ONCE], x[AT_ONCE];
         read_strip(sum, drows, row_of[t * K] * C, s);
         for (int64_t j = 1; j < K; j++) {
@@ -89,10 +86,7 @@ static __global__ void backward(struct array drows, const int32_t *row_of, struc
             for (int e = 0; e < AT_ONCE; e++)
                 sum[e] = sum[e] + x[e];
         }
-        UNROLL
-        for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e))
-                store(dx, t * C + s.at(e), sum[e]);
+        write_strip(dx, t * C, s, sum);
     }
 }
 

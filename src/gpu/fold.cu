@@ -1,3 +1,4 @@
+#include "gpu/piece.h"
 #include "gpu/strip.h"
 
 extern "C" {
@@ -8,7 +9,7 @@ extern "C" {
 static __global__ void merge(struct array left, struct array right, const int32_t *left_present,
                              const int32_t *right_present, int64_t n, int64_t each)
 {
-    for (struct strip s = strip_of_thread(n); s.has(0); s.next()) {
+    for (auto s = strip_of_thread(n); s.has(0); s.next()) {
         bool wanted[AT_ONCE], both[AT_ONCE]; /* what is absent is not even read */
         UNROLL
         for (int e = 0; e < AT_ONCE; e++) {
@@ -50,7 +51,7 @@ static __global__ void close_flags(int32_t *present, int64_t parts)
 extern "C" hb_status HB_GPU(fold_merge)(struct hb_context *context, const struct hb_fold_merge_args *args)
 {
     int64_t G = args->left.shape[0], n = hb_tensor_count(&args->left);
-    HB_TRY(launch("fold_merge", merge, strip_blocks(n, 256), 256, 0, gpu_stream_of(context),
+    HB_TRY(launch("fold_merge", merge, strip_blocks(n), STRIP_THREADS, 0, gpu_stream_of(context),
                   array_of(&args->left), array_of(&args->right), i32_of(&args->left_present),
                   i32_of(&args->right_present), n, G ? n / G : 1));
     if (!args->left_present.data)

@@ -25,7 +25,7 @@ static __global__ void forward(struct array x, struct array weight, struct array
     int64_t t = row_of_warp(), end = t < n ? D : 0;
     int lane = (int)(threadIdx.x % 32);
     float sum = 0.0f;
-    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+    for (auto s = strip_of_lane(end); s.has(0); s.next()) {
         float v[AT_ONCE];
         read_strip(v, x, t * D, s);
         UNROLL
@@ -34,14 +34,14 @@ static __global__ void forward(struct array x, struct array weight, struct array
                 sum = fmaf(v[e], v[e], sum);
     }
     float r = 1.0f / sqrtf(lanes_sum(sum) / (float)D + eps);
-    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+    for (auto s = strip_of_lane(end); s.has(0); s.next()) {
         float v[AT_ONCE], w[AT_ONCE];
         read_strip(v, x, t * D, s);
         read_strip(w, weight, 0, s);
         UNROLL
         for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e))
-                store(y, t * D + s.at(e), (v[e] * r) * w[e]);
+            v[e] = (v[e] * r) * w[e];
+        write_strip(y, t * D, s, v);
     }
     if (lane == 0 && t < n)
         rstd[t] = r;
@@ -52,7 +52,7 @@ static __global__ void backward_input(struct array x, struct array weight, const
 {
     int64_t t = row_of_warp(), end = t < n ? D : 0;
     float r = t < n ? rstd[t] : 0.0f, sum = 0.0f, v[AT_ONCE], d[AT_ONCE], w[AT_ONCE];
-    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+    for (auto s = strip_of_lane(end); s.has(0); s.next()) {
         read_strip(v, x, t * D, s);
         read_strip(d, dy, t * D, s);
         read_strip(w, weight, 0, s);
@@ -62,14 +62,14 @@ static __global__ void backward_input(struct array x, struct array weight, const
                 sum = fmaf(d[e] * w[e], v[e], sum);
     }
     float c = ((r * r) * lanes_sum(sum)) / (float)D;
-    for (struct strip s = strip_of_lane(end); s.has(0); s.next()) {
+    for (auto s = strip_of_lane(end); s.has(0); s.next()) {
         read_strip(v, x, t * D, s);
         read_strip(d, dy, t * D, s);
         read_strip(w, weight, 0, s);
         UNROLL
         for (int e = 0; e < AT_ONCE; e++)
-            if (s.has(e))
-                store(dx, t * D + s.at(e), r * fmaf(-v[e], c, d[e] * w[e]));
+            v[e] = r * fmaf(-v[e], c, d[e] * w[e]);
+        write_strip(dx, t * D, s, v);
     }
 }
 
