@@ -1,5 +1,6 @@
 #include "cli/generate.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -25,7 +26,8 @@ static const char usage[] =
     "text.\n"
     "\n"
     "  --prompt TEXT       the beginning (default: standard input)\n"
-    "  --tokens N          how many tokens to write at most (default 128)\n"
+    "  --tokens N          how many tokens to write at most (default 128); all positions of\n"
+    "                      the model (max_position_embeddings) end the text, too\n"
     "  --temperature X     0: always the most probable token (default 0.8)\n"
     "  --top-k N           choose among the N most probable tokens; 0: all (default 0)\n"
     "  --top-p X           and among the fewest that hold this probability (default 0.95)\n"
@@ -44,24 +46,15 @@ struct request {
     struct hb_sampling sampling;
 };
 
-static hb_status read_standard_input(char **text, size_t *size)
+static hb_status read_standard_input(struct hb_bytes *text)
 {
-    size_t capacity = 1 << 16, used = 0;
-    char *buffer = malloc(capacity);
-    for (size_t got = 1; buffer && got > 0; used += got) {
-        if (used == capacity) {
-            char *grown = realloc(buffer, capacity *= 2);
-            if (!grown)
-                free(buffer);
-            buffer = grown;
-        }
-        got = buffer ? fread(buffer + used, 1, capacity - used, stdin) : 0;
+    enum { CHUNK = 1 << 16 };
+    size_t got = CHUNK;
+    for (; got == CHUNK; text->count += got) {
+        HB_TRY(hb_bytes_reserve(text, CHUNK));
+        got = fread(text->data + text->count, 1, CHUNK, stdin);
     }
-    if (!buffer)
-        return HB_FAIL(HB_EMEMORY, "out of memory for the prompt");
-    *text = buffer;
-    *size = used;
-    return HB_OK;
+    return ferror(stdin) ? HB_FAIL(HB_EIO, "cannot read standard input: %s", strerror(errno)) : HB_OK;
 }
 
 /* A run folder stands for its newest checkpoint. */
@@ -91,13 +84,13 @@ static bool all_finite(const float *x, int64_t n)
 
 static hb_status put(const struct hb_bytes *bytes)
 {
-    if (fwrite(bytes->data, 1, bytes->count, stdout) != bytes->count || fflush(stdout) != 0)
+    if ((bytes->count && fwrite(bytes->data, 1, bytes->count, stdout) != bytes->count) || fflush(stdout) != 0)
         return HB_FAIL(HB_EIO, "standard output cannot be written");
     return HB_OK;
 }
 
 /* Feeds the prompt, then one token at a time, each printed as it comes. */
-static hb_status write_text(const struct request *r, const struct hb_model *model,
+static hb_status write_text(const struct request *r, int64_t tokens, const struct hb_model *model,
                             const struct hb_tokenizer *tokenizer, const struct hb_ids *prompt)
 {
     int64_t V = model->config.vocab_size, count = 0;
@@ -113,9 +106,9 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
     if (status != HB_OK)
         goto cleanup;
     int64_t chunk = (int64_t)prompt->count < PROMPT_CHUNK ? (int64_t)prompt->count : PROMPT_CHUNK;
-    HB_TRY_CLEAN(hb_generator_init(&generator, model, (int64_t)prompt->count + r->tokens, chunk));
+    HB_TRY_CLEAN(hb_generator_init(&generator, model, (int64_t)prompt->count + tokens, chunk));
     HB_TRY_CLEAN(hb_generator_feed(&generator, prompt->data, (int64_t)prompt->count, logits));
-    for (; count < r->tokens; count++) {
+    for (; count < tokens; count++) {
         if (!all_finite(logits, V)) {
             status = HB_FAIL(HB_ENONFINITE, "the model's logits are not finite; its weights are damaged");
             goto cleanup;
@@ -126,7 +119,7 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
         text.count = 0;
         HB_TRY_CLEAN(hb_tokenizer_decode_stream(&stream, next, &text));
         HB_TRY_CLEAN(put(&text));
-        if (count + 1 < r->tokens)
+        if (count + 1 < tokens)
             HB_TRY_CLEAN(hb_generator_feed(&generator, &next, 1, logits));
     }
     text.count = 0;
@@ -136,6 +129,9 @@ static hb_status write_text(const struct request *r, const struct hb_model *mode
     hb_log(HB_LOG_INFO, "%" PRId64 " tokens, %.1f a second; cache of %zu bytes (%.1f %% of all positions)",
            count, (double)count / (hb_clock_now() - start), hb_cache_bytes(&generator.cache),
            100.0 * (double)hb_cache_bytes(&generator.cache) / (double)hb_cache_full_bytes(&generator.cache));
+    if (count == tokens && tokens < r->tokens)
+        hb_log(HB_LOG_INFO, "all %lld positions of the model are full",
+               (long long)model->config.max_position_embeddings);
 cleanup:
     hb_generator_release(&generator);
     hb_bytes_release(&text);
@@ -145,28 +141,18 @@ cleanup:
 }
 
 static hb_status encode_prompt(const struct request *r, const struct hb_tokenizer *tokenizer,
-                               struct hb_ids *ids)
+                               struct hb_bytes *text, struct hb_ids *ids)
 {
-    char *input = NULL;
-    const char *text = r->prompt;
-    size_t size = text ? strlen(text) : 0;
-    if (!text) {
-        HB_TRY(read_standard_input(&input, &size));
-        text = input;
-    }
-    hb_status status = hb_tokenizer_encode(tokenizer, text, size, false, ids);
-    if (status == HB_OK && fwrite(text, 1, size, stdout) != size)
-        status = HB_FAIL(HB_EIO, "standard output cannot be written");
-    free(input);
+    HB_TRY(r->prompt ? hb_bytes_append_text(text, r->prompt) : read_standard_input(text));
+    HB_TRY(hb_tokenizer_encode(tokenizer, text->data, text->count, false, ids));
+    if (ids->count > 0)
+        return HB_OK;
     /* Nothing to continue: begin as after the end of another document. */
-    if (status == HB_OK && ids->count == 0) {
-        int32_t end = hb_tokenizer_end_of_text(tokenizer);
-        if (end < 0)
-            return HB_FAIL(HB_EARGUMENT, "the prompt is empty and the tokenizer has no %s to begin with",
-                           HB_END_OF_TEXT);
-        status = hb_ids_push(ids, end);
-    }
-    return status;
+    int32_t end = hb_tokenizer_end_of_text(tokenizer);
+    if (end < 0)
+        return HB_FAIL(HB_EARGUMENT, "the prompt is empty and the tokenizer has no %s to begin with",
+                       HB_END_OF_TEXT);
+    return hb_ids_push(ids, end);
 }
 
 static hb_status generate(const struct request *r)
@@ -177,6 +163,7 @@ static hb_status generate(const struct request *r)
     struct hb_model_config config;
     struct hb_model *model = NULL;
     struct hb_tokenizer *tokenizer = NULL;
+    struct hb_bytes text = {0};
     struct hb_ids prompt = {0};
     hb_status status;
     HB_TRY(hb_backend_find(r->backend, &backend));
@@ -189,20 +176,22 @@ static hb_status generate(const struct request *r)
                          path, hb_tokenizer_vocabulary(tokenizer) - 1, (long long)config.vocab_size);
         goto cleanup;
     }
-    HB_TRY_CLEAN(encode_prompt(r, tokenizer, &prompt));
-    int64_t positions = (int64_t)prompt.count + r->tokens;
-    if (positions > config.max_position_embeddings) {
-        status =
-            HB_FAIL(HB_EARGUMENT,
-                    "%zu tokens of prompt and %lld to write are more than max_position_embeddings (%lld)",
-                    prompt.count, (long long)r->tokens, (long long)config.max_position_embeddings);
+    HB_TRY_CLEAN(encode_prompt(r, tokenizer, &text, &prompt));
+    int64_t room = config.max_position_embeddings - (int64_t)prompt.count;
+    if (room < 1) {
+        status = HB_FAIL(HB_EARGUMENT,
+                         "%zu tokens of prompt leave no room to write: max_position_embeddings is %lld",
+                         prompt.count, (long long)config.max_position_embeddings);
         goto cleanup;
     }
+    int64_t tokens = r->tokens < room ? r->tokens : room;
     HB_TRY_CLEAN(hb_context_open(backend, HB_CANONICAL, (int)r->threads, &context));
-    HB_TRY_CLEAN(hb_model_create(&context, &config, positions, false, &model));
+    HB_TRY_CLEAN(hb_model_create(&context, &config, (int64_t)prompt.count + tokens, false, &model));
     HB_TRY_CLEAN(hb_model_load(model, path));
-    HB_TRY_CLEAN(write_text(r, model, tokenizer, &prompt));
+    HB_TRY_CLEAN(put(&text));
+    HB_TRY_CLEAN(write_text(r, tokens, model, tokenizer, &prompt));
 cleanup:
+    hb_bytes_release(&text);
     hb_model_destroy(model);
     hb_context_close(&context);
     hb_tokenizer_destroy(tokenizer);
