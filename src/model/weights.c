@@ -197,32 +197,50 @@ hb_status hb_model_load(struct hb_model *model, const char *folder)
 
 /* --- saving --- */
 
+int hb_saved_round(const struct hb_param *p)
+{
+    return hb_dtype_size(hb_tensor_file_dtype(&p->value)) > 2 ? 0 : 1;
+}
+
+static hb_status declare_param(const struct hb_param *p, struct hb_safetensors_writer *writer)
+{
+    int stack = p->name_after[0] != '\0';
+    for (int64_t g = 0; g < p->groups; g++) {
+        char name[2 * HB_PARAM_NAME_MAX];
+        HB_TRY(hb_safetensors_writer_declare(writer, hb_param_logical_name(p, g, name, sizeof name),
+                                             hb_tensor_file_dtype(&p->value), p->value.rank - stack,
+                                             p->value.shape + stack));
+    }
+    return HB_OK;
+}
+
 static hb_status declare(const struct hb_model *model, struct hb_safetensors_writer *writer)
 {
     HB_TRY(hb_safetensors_writer_metadata(writer, "format", "pt"));
-    for (int64_t i = 0; i < model->param_count; i++) {
-        const struct hb_param *p = model->params[i];
-        int stack = p->name_after[0] != '\0';
-        for (int64_t g = 0; g < p->groups; g++) {
-            char name[2 * HB_PARAM_NAME_MAX];
-            HB_TRY(hb_safetensors_writer_declare(writer, hb_param_logical_name(p, g, name, sizeof name),
-                                                 hb_tensor_file_dtype(&p->value), p->value.rank - stack,
-                                                 p->value.shape + stack));
-        }
+    for (int round = 0; round < HB_SAVED_ROUNDS; round++)
+        for (int64_t i = 0; i < model->param_count; i++)
+            if (hb_saved_round(model->params[i]) == round)
+                HB_TRY(declare_param(model->params[i], writer));
+    return HB_OK;
+}
+
+static hb_status write_param(struct hb_context *context, const struct hb_param *p,
+                             struct hb_safetensors_writer *writer)
+{
+    for (int64_t g = 0; g < p->groups; g++) {
+        char name[2 * HB_PARAM_NAME_MAX];
+        HB_TRY(hb_tensor_to_file(context, hb_tensor_part(p->value, p->groups, g), writer,
+                                 hb_param_logical_name(p, g, name, sizeof name)));
     }
     return HB_OK;
 }
 
 static hb_status write_values(const struct hb_model *model, struct hb_safetensors_writer *writer)
 {
-    for (int64_t i = 0; i < model->param_count; i++) {
-        const struct hb_param *p = model->params[i];
-        for (int64_t g = 0; g < p->groups; g++) {
-            char name[2 * HB_PARAM_NAME_MAX];
-            HB_TRY(hb_tensor_to_file(model->context, hb_tensor_part(p->value, p->groups, g), writer,
-                                     hb_param_logical_name(p, g, name, sizeof name)));
-        }
-    }
+    for (int round = 0; round < HB_SAVED_ROUNDS; round++)
+        for (int64_t i = 0; i < model->param_count; i++)
+            if (hb_saved_round(model->params[i]) == round)
+                HB_TRY(write_param(model->context, model->params[i], writer));
     return HB_OK;
 }
 

@@ -28,9 +28,14 @@ HB_MUST_USE hb_status hb_model_load(struct hb_model *model, const char *folder);
 HB_MUST_USE hb_status hb_model_save(const struct hb_model *model, const char *folder,
                                     struct hb_file_receipt *weights);
 
+/* Which round of the file a parameter comes in, within it in the model's order: fp32 first,
+ * so that 16-bit tensors of odd sizes misalign none. */
+enum { HB_SAVED_ROUNDS = 2 };
+int hb_saved_round(const struct hb_param *param);
+
 /* The beginning of it, for weights that are on several ranks: writes config.json
- * and declares all tensors of an outlined model; the caller writes them in the
- * order of its parameters, and finishes. */
+ * and declares all tensors of an outlined model; the caller writes them round by
+ * round, and finishes. */
 struct hb_safetensors_writer;
 HB_MUST_USE hb_status hb_model_save_begin(const struct hb_model *model, const char *folder,
                                           struct hb_safetensors_writer **writer);

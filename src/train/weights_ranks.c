@@ -126,22 +126,28 @@ static hb_status pass(struct saving *s, const struct share *share, const char *n
     return self == 0 ? hb_safetensors_writer_write(s->writer, name, s->memory, bytes) : HB_OK;
 }
 
-/* All tensors in the order of the whole model, as one rank writes them. */
-static hb_status write_values(struct saving *s)
+static hb_status write_param(struct saving *s, const struct hb_param *param)
 {
     const struct hb_census *census = &s->optimizer->census;
-    for (int64_t p = 0; p < s->whole->param_count; p++) {
-        const struct hb_param *param = s->whole->params[p];
-        for (int64_t g = 0; g < param->groups; g++) {
-            char name[2 * HB_PARAM_NAME_MAX];
-            int64_t logical =
-                hb_census_find(census, hb_param_logical_name(param, g, name, sizeof name)) - census->logical;
-            for (int64_t i = s->first[logical]; i < s->first[logical + 1]; i++)
-                HB_TRY(pass(s, &s->shares[i], name,
-                            (size_t)(s->shares[i].end - s->shares[i].begin) *
-                                hb_dtype_size(param->value.dtype)));
-        }
+    for (int64_t g = 0; g < param->groups; g++) {
+        char name[2 * HB_PARAM_NAME_MAX];
+        int64_t logical =
+            hb_census_find(census, hb_param_logical_name(param, g, name, sizeof name)) - census->logical;
+        for (int64_t i = s->first[logical]; i < s->first[logical + 1]; i++)
+            HB_TRY(pass(s, &s->shares[i], name,
+                        (size_t)(s->shares[i].end - s->shares[i].begin) *
+                            hb_dtype_size(param->value.dtype)));
     }
+    return HB_OK;
+}
+
+/* All tensors of the whole model in the order in which one rank writes them. */
+static hb_status write_values(struct saving *s)
+{
+    for (int round = 0; round < HB_SAVED_ROUNDS; round++)
+        for (int64_t p = 0; p < s->whole->param_count; p++)
+            if (hb_saved_round(s->whole->params[p]) == round)
+                HB_TRY(write_param(s, s->whole->params[p]));
     return HB_OK;
 }
 

@@ -12,12 +12,14 @@ check() {
     while read -r ranks layout options; do
         run other "$ranks" --parallel "$layout" $options "$@"
         same other
+        cmp "$work/one/checkpoints/latest/model.safetensors" "$work/other/checkpoints/latest/model.safetensors"
         echo "same: $ranks ranks, $layout $options $*"
         rm -rf "$work/other"
     done
 }
 
-check --set precision=bf16 <<'END'
+# Odd sizes, and biases in fp32 among them.
+check --set precision=bf16 --set model.hidden_size=39 --set model.router_bias=true <<'END'
 2 dp=2 --zero 2
 2 ep=2
 2 pp=2 --schedule zb-h1
