@@ -46,8 +46,9 @@ static __device__ inline float update(const struct adamw &a, int64_t g, int64_t 
 }
 
 /* A block a chunk, which is hashed while it is at hand. A skipped step ends here, for whole blocks. */
-static __global__ void update_chunks(struct adamw a, const float *coef, const int32_t *found, int64_t each,
-                                     int64_t chunks, int64_t *hash)
+static __global__ void __launch_bounds__(STRIP_THREADS, 3)
+    update_chunks(struct adamw a, const float *coef, const int32_t *found, int64_t each, int64_t chunks,
+                  int64_t *hash)
 {
     SHARED(uint32_t, words, [HB_CHUNK]);
     SHARED(struct hash_space, space, [1]);

@@ -168,6 +168,9 @@ static __device__ inline void add_queries(float (&dk)[HEIGHT][WIDTH / 16], float
             dk[i][d] = dk[i][d] + sum[i][d];
 }
 
+/* Of 128 columns a thread's totals do not all find registers: nvcc keeps up to 52 of the 64 in local memory
+ * and touches them once a tile, 104 accesses to 8192 fmaf (tools/read-kernels). Half the columns at a time
+ * would read the weights twice instead, 128 loads more; one block a multiprocessor would hide less. */
 template <typename P, int WIDTH>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, 2) dkdv_kernel(struct backward_call c, int part)
 {

@@ -11,9 +11,14 @@ struct rows_sum {
 
     __device__ inline float chunk(int64_t begin, int64_t end, int64_t i) const
     {
-        float sum = load(x, begin * D + i);
-        for (int64_t t = begin + 1; t < end; t++)
-            sum = sum + load(x, t * D + i);
+        float sum = -0.0f, value[ROWS_AT_ONCE]; /* -0 + x is x */
+        for (int64_t t = begin; t < end; t += ROWS_AT_ONCE) {
+            read_rows(value, x, t, end, D, i);
+            UNROLL
+            for (int e = 0; e < ROWS_AT_ONCE; e++)
+                if (t + e < end)
+                    sum = sum + value[e];
+        }
         return sum;
     }
 };

@@ -4,9 +4,10 @@
 #define HB_GPU_COLUMNS_H
 
 #include "gpu/gpu.h"
+#include "gpu/piece.h"
 #include "gpu/tree.h"
 
-enum { CHUNK_ROWS = 64, COLUMNS = 128 /* of a block, one thread each */ };
+enum { CHUNK_ROWS = 64, COLUMNS = 128 /* of a block, one thread each */, ROWS_AT_ONCE = 8 };
 
 static inline int64_t chunks_of(int64_t rows)
 {
@@ -23,6 +24,14 @@ static inline size_t chunk_bytes(int64_t rows, int64_t D)
 static inline dim3 chunk_grid(int64_t rows, int64_t D)
 {
     return dim3((unsigned)chunks_of(rows), (unsigned)((D + COLUMNS - 1) / COLUMNS));
+}
+
+/* x[e] = row first + e of column i, +0 from row `end` on: enough on its way to keep memory busy. */
+static __device__ inline void read_rows(float (&x)[ROWS_AT_ONCE], const struct array &from, int64_t first,
+                                        int64_t end, int64_t D, int64_t i)
+{
+    int rows = (int)smaller(end - first, ROWS_AT_ONCE);
+    read_several(x, from, [&](int e) { return e < rows ? (first + e) * D + i : (int64_t)-1; });
 }
 
 /* sums.chunk(begin, end, i): the sum of rows [begin, end) of column i. */

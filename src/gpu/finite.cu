@@ -1,29 +1,22 @@
-#include "gpu/gpu.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "ops/finite.h"
 }
 
-/* All exponent bits set: an infinity or a NaN. */
-static __device__ inline bool is_finite(struct array x, int64_t i)
-{
-    switch (x.dtype) {
-    case HB_BF16:
-        return (~static_cast<const uint16_t *>(x.data)[i] & 0x7f80) != 0;
-    case HB_F16:
-        return (~static_cast<const uint16_t *>(x.data)[i] & 0x7c00) != 0;
-    default:
-        return (~static_cast<const uint32_t *>(x.data)[i] & 0x7f800000u) != 0;
-    }
-}
-
+/* All exponent bits set: an infinity or a NaN, in any storage type and in fp32 alike. */
 static __global__ void look(struct array x, int64_t n, int32_t *found, float bound, int64_t *extremes)
 {
     int overflow = 0, underflow = 0;
-    for (int64_t i = first_element(); i < n; i += element_stride()) {
-        float value = load(x, i), size = value < 0 ? -value : value;
-        overflow += !is_finite(x, i);
-        underflow += size > 0 && size < bound;
+    for (auto s = strip_of_thread(n); s.has(0); s.next()) {
+        float value[AT_ONCE]; /* 0 behind the end is neither */
+        read_strip(value, x, 0, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++) {
+            float size = value[e] < 0 ? -value[e] : value[e];
+            overflow += (~hb_bits_of_f32(value[e]) & 0x7f800000u) == 0;
+            underflow += size > 0 && size < bound;
+        }
     }
     if (overflow && found)
         atomicOr(found, 1);
@@ -34,6 +27,7 @@ extern "C" hb_status HB_GPU(finite)(struct hb_context *context, const struct hb_
 {
     int64_t n = hb_tensor_count(&args->x);
     /* Few blocks, each over many elements: most of them end without having anything to say. */
-    return launch("finite", look, blocks_for(n, 256 * 16), 256, 0, gpu_stream_of(context), array_of(&args->x),
-                  n, i32_of(&args->found), (float)hb_underflow_bound(args->x.dtype), i64_of(&args->extremes));
+    return launch("finite", look, blocks_for(n, 2 * AT_ONCE * STRIP_THREADS), STRIP_THREADS, 0,
+                  gpu_stream_of(context), array_of(&args->x), n, i32_of(&args->found),
+                  (float)hb_underflow_bound(args->x.dtype), i64_of(&args->extremes));
 }

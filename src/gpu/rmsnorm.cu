@@ -81,9 +81,15 @@ struct weight_gradient {
 
     __device__ inline float chunk(int64_t begin, int64_t end, int64_t i) const
     {
-        float sum = 0.0f;
-        for (int64_t t = begin; t < end; t++)
-            sum = fmaf(load(dy, t * D + i), load(x, t * D + i) * rstd[t], sum);
+        float sum = 0.0f, d[ROWS_AT_ONCE], v[ROWS_AT_ONCE];
+        for (int64_t t = begin; t < end; t += ROWS_AT_ONCE) {
+            read_rows(d, dy, t, end, D, i);
+            read_rows(v, x, t, end, D, i);
+            UNROLL
+            for (int e = 0; e < ROWS_AT_ONCE; e++)
+                if (t + e < end)
+                    sum = fmaf(d[e], v[e] * rstd[t + e], sum);
+        }
         return sum;
     }
 };

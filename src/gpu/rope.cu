@@ -4,17 +4,17 @@ extern "C" {
 #include "ops/rope.h"
 }
 
-/* One thread a pair (i, i + D/2); y may be x. */
+/* A block a token, its threads over the pairs (i, i + D/2) of its heads: so what divides has 32 bits.
+ * y may be x. */
 static __global__ void rotate(struct array x, const int32_t *positions, struct array cosine,
-                              struct array sine, struct array y, int64_t pairs, int H, int half,
-                              bool backward)
+                              struct array sine, struct array y, int H, int half, bool backward)
 {
-    for (int64_t pair = first_element(); pair < pairs; pair += element_stride()) {
-        int64_t head = pair / half, i = pair % half; /* head h of token t is number t H + h */
-        int64_t at = positions[head / H] * (int64_t)half + i;
-        float c = load(cosine, at), s = load(sine, at);
+    int64_t t = blockIdx.x, row = t * H * 2 * half, angle = positions[t] * (int64_t)half;
+    for (int pair = (int)threadIdx.x; pair < H * half; pair += (int)blockDim.x) {
+        int head = pair / half, i = pair % half;
+        float c = load(cosine, angle + i), s = load(sine, angle + i);
         s = backward ? -s : s; /* the inverse rotation */
-        int64_t low = head * 2 * half + i, high = low + half;
+        int64_t low = row + head * 2 * half + i, high = low + half;
         float x_low = load(x, low), x_high = load(x, high);
         store(y, low, fmaf(x_low, c, -(x_high * s)));
         store(y, high, fmaf(x_high, c, x_low * s));
@@ -23,9 +23,9 @@ static __global__ void rotate(struct array x, const int32_t *positions, struct a
 
 extern "C" hb_status HB_GPU(rope)(struct hb_context *context, const struct hb_rope_args *args)
 {
-    int64_t pairs = hb_tensor_count(&args->x) / 2;
-    return launch("rope", rotate, blocks_for(pairs, 256), 256, 0, gpu_stream_of(context), array_of(&args->x),
+    int64_t n = args->x.shape[0], H = args->x.shape[1], half = args->x.shape[2] / 2;
+    int threads = H * half < 256 ? (int)((H * half + 31) / 32 * 32) : 256;
+    return launch("rope", rotate, (unsigned)n, threads, 0, gpu_stream_of(context), array_of(&args->x),
                   i32_of(&args->positions), array_of(&args->cosine), array_of(&args->sine),
-                  array_of(&args->y), pairs, (int)args->x.shape[1], (int)(args->x.shape[2] / 2),
-                  args->backward);
+                  array_of(&args->y), (int)H, (int)half, args->backward);
 }

@@ -1,4 +1,4 @@
-#include "gpu/gpu.h"
+#include "gpu/strip.h"
 
 extern "C" {
 #include "core/hash.h"
@@ -15,16 +15,21 @@ static __global__ void sum_chunks(struct array x, int64_t each, int64_t chunks, 
     int64_t g = number / chunks, begin = number % chunks * HB_CHUNK;
     int64_t end = smaller(begin + HB_CHUNK, each);
     if (number >= total)
-        end = 0;
+        end = begin;
     double lane = 0;
     int overflow = 0, underflow = 0;
-    for (int64_t i = begin + threadIdx.x % 32; i < end; i += 32) {
-        float value = load(x, g * each + i);
-        double v = (double)(value * factor);
-        lane = squares ? fma(v, v, lane) : lane + v;
-        float size = value < 0 ? -value : value;
-        overflow += (~hb_bits_of_f32(value) & 0x7f800000u) == 0;
-        underflow += size > 0 && size < bound;
+    for (auto s = strip_of_lane(end - begin); s.has(0); s.next()) {
+        float value[AT_ONCE];
+        read_strip(value, x, g * each + begin, s);
+        UNROLL
+        for (int e = 0; e < AT_ONCE; e++) {
+            double v = (double)(value[e] * factor);
+            if (s.has(e))
+                lane = squares ? fma(v, v, lane) : lane + v;
+            float size = value[e] < 0 ? -value[e] : value[e]; /* 0 behind the end is neither */
+            overflow += (~hb_bits_of_f32(value[e]) & 0x7f800000u) == 0;
+            underflow += size > 0 && size < bound;
+        }
     }
     double sum = lanes_sum(lane);
     if (threadIdx.x % 32 == 0 && number < total)
