@@ -293,6 +293,10 @@ hb_status hb_yaml_tree_parse(const char *file, bool lines, const char *text, siz
     if (size > SIZE_MAX_BYTES)
         return HB_FAIL(HB_EFORMAT, "%s has %zu bytes, a configuration at most %d", file, size,
                        SIZE_MAX_BYTES);
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* some editors' byte order mark */
+        text += 3;
+        size -= 3;
+    }
     struct source source = {.file = file, .text = text, .lines = lines};
     if (!yaml_parser_initialize(&source.parser))
         return no_memory(file);

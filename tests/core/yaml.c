@@ -77,7 +77,7 @@ static void hostile_sizes(void **state)
 static void tree_and_places(void **state)
 {
     (void)state;
-    struct hb_yaml *doc = parse("# comment\n"
+    struct hb_yaml *doc = parse("\xef\xbb\xbf# comment, behind a byte order mark\n"
                                 "model:\n"
                                 "  heads: 6\n"
                                 "  empty:\n"
