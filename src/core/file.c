@@ -159,8 +159,13 @@ hb_status hb_folder_create(const char *path)
         end += strcspn(end, "/");
         char kept = *end;
         *end = '\0';
-        if (mkdir(part, 0777) != 0 && !hb_file_is_folder(part))
-            status = hb_file_fail("create the folder", part);
+        if (mkdir(part, 0777) != 0) {
+            int why = errno; /* not what looking at it then says */
+            if (!hb_file_is_folder(part)) {
+                errno = why;
+                status = hb_file_fail("create the folder", part);
+            }
+        }
         *end = kept;
     }
     free(part);

@@ -156,6 +156,8 @@ static void folders(void **state)
     scratch_write("a/b/file", "x", 1);
     assert_false(hb_file_is_folder(scratch("a/b/file")));
     REFUSED(hb_folder_create(scratch("a/b/file/d")), HB_EIO, "cannot create the folder");
+    assert_int_equal(symlink("nowhere", scratch("a/link")), 0);
+    REFUSED(hb_folder_create(scratch("a/link")), HB_EIO, "a/link: File exists");
     REFUSED(hb_folder_sync(scratch("a/x")), HB_EIO, "cannot open the folder");
 
     /* A link out of the folder is removed, what it points to is not. */
