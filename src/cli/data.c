@@ -53,6 +53,18 @@ static void print_row(const char *name, const struct hb_build_counts *c)
            c->tokens, c->tokens ? (double)c->bytes / (double)c->tokens : 0.0);
 }
 
+/* Whole documents are held out: of a few large ones that may be most of the text. */
+static void warn_of_large_share(const struct hb_build_options *options, const struct hb_build_report *report)
+{
+    double train = (double)report->total[HB_SIDE_TRAIN].bytes;
+    double held_out = (double)report->total[HB_SIDE_HELD_OUT].bytes, share = held_out / (held_out + train);
+    if (report->method == HB_SPLIT_HASH && share > options->held_out + 0.05)
+        hb_log(HB_LOG_WARNING,
+               "%.0f %% of the text is held out, %g %% were asked for: there are few documents, and large "
+               "ones. Cut them into more, by lines of <|endoftext|>, or hold out 0.",
+               100 * share, 100 * options->held_out);
+}
+
 static void print_report(const struct hb_build_options *options, const struct hb_build_report *report)
 {
     printf("%-10s %12s %14s %14s %12s\n", "split", "documents", "bytes", "tokens", "bytes/token");
@@ -64,6 +76,7 @@ static void print_report(const struct hb_build_options *options, const struct hb
     if (report->method == HB_SPLIT_CUT)
         hb_log(HB_LOG_INFO,
                "There is only one document: its end is held out, from a paragraph (or line) on.");
+    warn_of_large_share(options, report);
     if (report->source.empty)
         hb_log(HB_LOG_INFO, "%" PRId64 " documents without text were left out.", report->source.empty);
     if (report->source.invalid)
