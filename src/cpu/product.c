@@ -2,11 +2,11 @@
  *
  * A thread works alone on columns of its own (cpu/product_walk.h): it copies a
  * block of b, one chain of k deep, into its level-2 cache in panels of
- * TILE_COLUMNS; then it takes the rows tile by tile, each tile copied into the
- * level-1 cache and run against all panels (cpu/tile.h). A tile of TN is
- * seldom copied: what a step of k needs of it lies side by side. Meanwhile it fetches
- * what it will read next: without that, weights that no cache holds (experts)
- * run at half the speed. */
+ * TILE_COLUMNS, if it must be turned or many tiles will read it; then it takes the
+ * rows tile by tile and runs each against all panels (cpu/tile.h). A tile is copied
+ * only where its rows would share sets of the level-1 cache. Meanwhile the thread
+ * fetches what it will read next: without that, weights that no cache holds
+ * (experts) run at half the speed. */
 #include "ops/product.h"
 
 #include <omp.h>
@@ -22,15 +22,18 @@ enum {
     /* of a of TN, for longer runs of each row of memory; 8 push b out of the cache */
     TILES_AT_ONCE = 4,
     /* At most so many tiles read b where it lies, k-major; a lower tile asks for it more often. */
-    DIRECT_TILES = VEC_WIDTH == 16 ? 10 : 3,
-    /* Rows of a that are a multiple of so many floats apart share sets of the caches: with a block of b of
-     * more columns than that, which ask for them again and again, they are copied. */
-    SHARED_SETS = 1024,
+    DIRECT_TILES = VEC_WIDTH == 16 ? 20 : 3,
+    /* Rows of a that are a multiple of so many floats apart share sets of the level-1 cache. Those of a tile
+     * are copied then; steps of k (TN), only where a wide block of b asks for them again and again. */
+    SHARED_ROWS = 512,
+    SHARED_STEPS = 1024,
     PATIENT_COLUMNS = 384,
     AHEAD_FLOATS = 64 * 1024, /* a block of b up to this size is fetched ahead; a larger one has no room */
 };
 /* Below so many multiplications starting threads costs more than it gains. */
 static const double ALONE = 256 * 1024;
+/* Cost of an element that another thread wrote, in multiplications by a row of a panel. */
+static const double FOREIGN = 0.5;
 /* Longer outputs, written once, go past the caches. */
 static const size_t STREAM_BYTES = 4 << 20;
 
@@ -64,11 +67,12 @@ static bool transposed(const struct walk *w)
     return w->job->args->form == HB_PRODUCT_TN;
 }
 
-/* Is a of TN read where it lies? In 16 bits it is widened, into a copy. */
+/* Is a read where it lies? In 16 bits it is widened, into a copy. */
 static bool lies_ready(const struct walk *w)
 {
-    bool collides = w->group.lda % SHARED_SETS == 0 && w->columns > PATIENT_COLUMNS;
-    return transposed(w) && w->job->args->a.dtype == HB_F32 && !collides;
+    bool collides = transposed(w) ? w->group.lda % SHARED_STEPS == 0 && w->columns > PATIENT_COLUMNS
+                                  : w->group.lda % SHARED_ROWS == 0;
+    return w->job->args->a.dtype == HB_F32 && !collides;
 }
 
 static bool few_rows(const struct walk *w)
@@ -135,13 +139,11 @@ static void take_b(const struct walk *w, const struct space *space, struct panel
     }
 }
 
-/* Copies `count` tiles of a, with rows from bound[0] to bound[count], if they are to be copied. */
+/* Copies `count` tiles of a, with rows from bound[0] to bound[count]. */
 static void take_a(const struct walk *w, const int64_t *bound, int64_t count, float *to)
 {
     const struct group *v = &w->group;
     const struct hb_tensor *a = &w->job->args->a;
-    if (lies_ready(w))
-        return;
     if (transposed(w))
         pack_columns(a->dtype, a->data, v->a + w->p * v->lda + w->i, v->lda, bound, count, w->depth,
                      (v->k - w->p) * v->lda - w->i, to);
@@ -206,23 +208,27 @@ static void run_block(const struct walk *w, const struct walk *next, const struc
     struct ahead ahead[2] = {{0}};
     if (next && (few_rows(w) || next->columns * next->depth <= AHEAD_FLOATS))
         ahead[0] = ahead_b(next, tiles * slots);
-    struct tile t = {.by_k = transposed(w), .a_step = lies_ready(w) ? v->lda : TILE_ROWS,
-                     .depth = w->depth, .out_row = out_row, .ahead = ahead,
-                     .end = !starts ? TILE_ADD : stream ? TILE_STREAM : TILE_STORE};
-    const float *a = (const float *)w->job->args->a.data + v->a;
+    bool ready = lies_ready(w);
+    struct tile t = {.by_k = transposed(w), .a_row = ready ? v->lda : TILE_STRIDE,
+                     .a_step = ready ? v->lda : TILE_ROWS, .depth = w->depth, .out_row = out_row,
+                     .ahead = ahead, .end = !starts ? TILE_ADD : stream ? TILE_STREAM : TILE_STORE};
+    const float *a = (const float *)w->job->args->a.data + v->a +
+                     (transposed(w) ? w->p * v->lda + w->i : w->i * v->lda + w->p);
+    int64_t a_row = transposed(w) ? 1 : v->lda;
     int64_t at_once = transposed(w) ? TILES_AT_ONCE : 1;
     for (int64_t first = 0; first < tiles; first += at_once) {
         int64_t count = at_most(tiles - first, at_once), bound[TILES_AT_ONCE + 1];
         /* Tiles differ by at most one row: a small last tile would be slow. */
         for (int64_t s = 0; s <= count; s++)
             bound[s] = w->rows * (first + s) / tiles;
-        take_a(w, bound, count, space->a);
+        if (!ready)
+            take_a(w, bound, count, space->a);
         if (first + count < tiles)
             ahead[1] = ahead_a(w, bound[count], count * slots);
         else if (next)
             ahead[1] = ahead_a(next, 0, count * slots);
         for (int64_t s = 0; s < count; s++) {
-            t.a = lies_ready(w) ? a + w->p * v->lda + w->i + bound[s] : space->a + s * PACK_SLOT;
+            t.a = ready ? a + bound[s] * a_row : space->a + s * PACK_SLOT;
             t.out = out + bound[s] * out_row;
             run_panels(&panels, t, (int)(bound[s + 1] - bound[s]), w->columns, space->edge);
         }
@@ -257,12 +263,15 @@ static void run_thread(const struct job *job, int thread, const struct space *sp
         vec_stream_end();
 }
 
-/* Threads share columns; where there are too few, they also share rows. Every
- * part of the rows copies b again, so the fewest parts that balance win. */
+/* How many parts the rows are cut into (columns into threads / parts), by the busiest thread's work on
+ * a step of k: what it computes (every part of the rows copies b again), and what it reads that other threads
+ * wrote, since processors may have caches of their own. Rows of NT and NN are tokens, which a
+ * thread that gets rows only wrote itself; TN reads all of them, whatever it gets. */
 static int choose_row_parts(const struct job *job)
 {
     int64_t panels = panels_of(job->sizes.n) * job->sizes.groups, rows = job->sizes.m;
-    if (job->args->form != HB_PRODUCT_TN)
+    bool tokens = job->args->form != HB_PRODUCT_TN;
+    if (tokens)
         rows /= job->sizes.groups > 0 ? job->sizes.groups : 1;
     int best = 1;
     double best_cost = 0;
@@ -270,7 +279,10 @@ static int choose_row_parts(const struct job *job)
         if (job->threads % parts)
             continue;
         int64_t columns = job->threads / parts, share = (panels + columns - 1) / columns;
-        double cost = (double)share * ((double)rows / parts + OVERHEAD);
+        double mine = (double)rows / parts, others = columns == 1 && tokens ? 0 : mine;
+        if (!tokens)
+            others += (double)(share * TILE_COLUMNS);
+        double cost = (double)share * (mine + OVERHEAD) + FOREIGN * others;
         if (parts == 1 || cost < best_cost) {
             best = parts;
             best_cost = cost;

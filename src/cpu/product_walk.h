@@ -147,9 +147,9 @@ static inline bool walk_to_group(struct walk *w)
 /* The first block of a thread; false: it has none. */
 static inline bool walk_first(struct walk *w, const struct job *job, int thread)
 {
-    int64_t parts = job->threads / job->row_parts, part = thread / job->row_parts;
+    int64_t parts = job->threads / job->row_parts, part = thread % parts;
     int64_t whole = job->cost / parts, rest = job->cost % parts; /* without overflow */
-    *w = (struct walk){.job = job, .row_part = thread % job->row_parts,
+    *w = (struct walk){.job = job, .row_part = (int)(thread / parts),
                        .low = whole * part + rest * part / parts,
                        .high = whole * (part + 1) + rest * (part + 1) / parts};
     return walk_to_group(w);

@@ -38,9 +38,9 @@ struct ahead {
 };
 
 struct tile {
-    const float *a; /* by_k: (i, p) at a[p a_step + i]; else at a[i TILE_STRIDE + p] */
+    const float *a; /* by_k: (i, p) at a[p a_step + i]; else at a[i a_row + p] */
     bool by_k;
-    ptrdiff_t a_step;
+    ptrdiff_t a_row, a_step;
     const float *b; /* (p, j) at b[p b_step + j] */
     ptrdiff_t b_step;
     int64_t depth;
@@ -76,12 +76,14 @@ TILE_INLINE void ahead_fetch(struct ahead *ahead)
     }
 }
 
-TILE_INLINE void tile_step(int rows, const float *a, ptrdiff_t a_row, const float *b, vec acc[TILE_ROWS][2])
+/* Rows 4 g and on begin at a[g]: with so few pointers every row is within reach of a load's address. */
+TILE_INLINE void tile_step(int rows, const float *const a[4], ptrdiff_t a_row, const float *b,
+                           vec acc[TILE_ROWS][2])
 {
     vec left = vec_load(b), right = vec_load(b + VEC_WIDTH);
     TILE_UNROLL
     for (int i = 0; i < rows; i++) {
-        vec x = vec_set1(a[i * a_row]);
+        vec x = vec_set1(a[i / 4][i % 4 * a_row]);
         acc[i][0] = vec_fma(x, left, acc[i][0]);
         acc[i][1] = vec_fma(x, right, acc[i][1]);
     }
@@ -90,7 +92,7 @@ TILE_INLINE void tile_step(int rows, const float *a, ptrdiff_t a_row, const floa
 TILE_INLINE void tile_chain(int rows, const struct tile *t, ptrdiff_t a_row, ptrdiff_t a_step,
                             vec acc[TILE_ROWS][2])
 {
-    const float *a = t->a, *b = t->b;
+    const float *a[4] = {t->a, t->a + 4 * a_row, t->a + 8 * a_row, t->a + 12 * a_row}, *b = t->b;
     ptrdiff_t b_step = t->b_step;
     int64_t p = t->depth;
     for (; p >= 4; p -= 4) {
@@ -99,13 +101,15 @@ TILE_INLINE void tile_chain(int rows, const struct tile *t, ptrdiff_t a_row, ptr
         TILE_PAIRS
         for (int u = 0; u < 4; u++) {
             tile_step(rows, a, a_row, b, acc);
-            a += a_step;
+            for (int g = 0; g < 4; g++)
+                a[g] += a_step;
             b += b_step;
         }
     }
     for (; p > 0; p--) {
         tile_step(rows, a, a_row, b, acc);
-        a += a_step;
+        for (int g = 0; g < 4; g++)
+            a[g] += a_step;
         b += b_step;
     }
 }
@@ -159,8 +163,10 @@ TILE_INLINE void tile_rows(int rows, const struct tile *t)
         tile_fetch_out(rows, t);
     if (t->by_k)
         tile_chain(rows, t, 1, t->a_step, acc);
-    else
+    else if (t->a_row == TILE_STRIDE)
         tile_chain(rows, t, TILE_STRIDE, 1, acc);
+    else
+        tile_chain(rows, t, t->a_row, 1, acc);
     if (t->end == TILE_STORE)
         tile_store(rows, t, acc);
     else if (t->end == TILE_ADD)
