@@ -26,8 +26,17 @@ struct header {
     enum hb_memory_category category;
 };
 
-enum { LINE = 64 };
+enum { LINE = 64, PAGE = 4096 };
 static const size_t huge = (size_t)2 << 20;
+
+/* Whole pages of a large block may be huge ones. That is advice: a refusal costs speed, not bits. */
+static void advise(char *start, size_t bytes)
+{
+    char *first = start + (PAGE - (uintptr_t)start % PAGE) % PAGE;
+    char *end = start + bytes - (uintptr_t)(start + bytes) % PAGE;
+    if (bytes >= 32 * PAGE)
+        madvise(first, (size_t)(end - first), MADV_HUGEPAGE);
+}
 
 void hb_memory_count(enum hb_memory_category category, int64_t bytes)
 {
@@ -73,8 +82,7 @@ hb_status hb_memory_alloc(enum hb_memory_category category, size_t bytes, void *
         return HB_FAIL(HB_EMEMORY, "out of memory: %zu bytes for %s; use a smaller model or microbatch",
                        bytes, names[category]);
     }
-    if (alignment == huge)
-        madvise(start, bytes + alignment, MADV_HUGEPAGE); /* advice only: a refusal costs speed, not bits */
+    advise(start, bytes + alignment);
     /* The block starts one line in: a whole 2 MiB step would waste memory, and
      * two blocks that start on the same page offset would collide in the cache. */
     char *block = start + LINE;

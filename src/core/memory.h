@@ -1,8 +1,9 @@
 /* Host memory, counted by category.
  *
- * Large blocks are aligned to 64 bytes (2 MiB and huge pages from 4 MiB on:
- * fresh 4 KiB pages cost 4 times as much to touch). Every byte is counted
- * under its category, with the peak, so that a run can say what it used. */
+ * Blocks are aligned to 64 bytes. From 128 KiB on they ask for huge pages (fresh 4 KiB
+ * pages cost 4 times as much to touch, and a product that reads weights no cache holds
+ * waits for their addresses, too); from 4 MiB on they begin with one. Every byte is
+ * counted under its category, with the peak, so that a run can say what it used. */
 #ifndef HB_CORE_MEMORY_H
 #define HB_CORE_MEMORY_H
 

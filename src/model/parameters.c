@@ -211,8 +211,6 @@ static hb_status allocate_param(struct hb_context *context, const struct hb_prec
     p->m = p->v = shaped(p, p->level >= 1, real);
     HB_TRY(allocate(context, &p->m, HB_MEMORY_OPTIMIZER));
     HB_TRY(allocate(context, &p->v, HB_MEMORY_OPTIMIZER));
-    HB_TRY(hb_zero(context, p->m));
-    HB_TRY(hb_zero(context, p->v));
     if (p->value.dtype != real && !precision->no_masters) {
         p->master = shaped(p, p->level >= 1, real);
         HB_TRY(allocate(context, &p->master, HB_MEMORY_OPTIMIZER));
@@ -227,10 +225,16 @@ static hb_status allocate_param(struct hb_context *context, const struct hb_prec
     return allocate(context, &p->use[0].present, HB_MEMORY_GRADIENTS);
 }
 
+/* Nothing is touched before all is there: what lies side by side by then can have huge pages. */
 hb_status hb_model_allocate_parameters(struct hb_model *model, bool trained)
 {
     for (int64_t p = 0; p < model->param_count; p++)
         HB_TRY(allocate_param(model->context, &model->config.precision, model->params[p], trained));
+    for (int64_t p = 0; p < model->param_count; p++) {
+        struct hb_param *param = model->params[p];
+        HB_TRY(param->m.data ? hb_zero(model->context, param->m) : HB_OK);
+        HB_TRY(param->v.data ? hb_zero(model->context, param->v) : HB_OK);
+    }
     return HB_OK;
 }
 
