@@ -239,6 +239,7 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
     struct hb_limits peak = {0};
     int64_t activations = 0;
     double total, flops = step_flops(model, s, r->accumulate);
+    double handover = device ? 0 : hb_handover_ns(context->threads);
     HB_TRY(find_peak(context, &peak));
     HB_TRY(run_steps(r, context, stepper, tokens, device ? NULL : &clock, times, &total, &activations));
     HB_TRY(find_peak(context, &peak));
@@ -255,6 +256,9 @@ static hb_status time_steps(const struct request *r, const struct subject *s, st
     else
         printf("backend    %s (%s), %d threads, numerics %s\n", context->backend->name,
                level_of(context->backend), context->threads, r->fast ? "fast" : "canonical");
+    if (handover > 0)
+        printf("handover   %.0f ns for a cache line, thread to thread, before the steps, %.0f after\n",
+               handover, hb_handover_ns(context->threads));
     printf("step       median %.1f ms, best %.1f, worst %.1f of %" PRId64 "\n", 1e3 * median, 1e3 * times[0],
            1e3 * times[r->steps - 1], r->steps);
     printf("speed      %.0f tokens/s, %.1f GFLOP/s",

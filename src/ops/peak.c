@@ -1,6 +1,9 @@
 #include "ops/peak.h"
 
 #include <math.h>
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 #include "ops/clock.h"
 
@@ -77,4 +80,37 @@ double hb_peak_gflops(int threads)
         best = gflops > best ? gflops : best;
     }
     return best;
+}
+
+/* Thread `me` of two takes every second turn. */
+static void take_turns(_Atomic int *turn, int me, int turns)
+{
+    for (int i = me; i < turns; i += 2) {
+        while (atomic_load_explicit(turn, memory_order_acquire) != i)
+            ;
+        atomic_store_explicit(turn, i + 1, memory_order_release);
+    }
+}
+
+double hb_handover_ns(int threads)
+{
+    enum { TURNS = 200 };
+    static const double SECONDS = 0.005; /* for all tries; one takes long where threads share a processor */
+    double best = 0, end = hb_clock_now() + SECONDS;
+    for (bool more = threads > 1; more; more = hb_clock_now() < end) {
+        _Alignas(128) _Atomic int turn = 0;
+        double seconds = 0;
+#pragma omp parallel num_threads(threads)
+        {
+            int me = omp_get_thread_num(), last = omp_get_num_threads() - 1;
+#pragma omp barrier
+            double start = hb_clock_now();
+            if (last > 0 && (me == 0 || me == last))
+                take_turns(&turn, me == last, TURNS);
+            if (me == 0)
+                seconds = hb_clock_now() - start;
+        }
+        best = best > 0 && best < seconds ? best : seconds;
+    }
+    return 1e9 * best / TURNS;
 }

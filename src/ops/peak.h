@@ -7,4 +7,9 @@
  * measured. Takes a few milliseconds. */
 double hb_peak_gflops(int threads);
 
+/* Nanoseconds until a cache line that the first of `threads` threads wrote reaches the last one,
+ * best of several tries; 0 for one thread. It tells whether the two have a cache in common at the moment:
+ * a virtual machine's processors move, and where they have none, activations travel farther. */
+double hb_handover_ns(int threads);
+
 #endif
