@@ -236,6 +236,8 @@ int hb_cli_train(int argc, char **argv)
     struct hb_trace_request request = trace_request(&trace, &values);
     if (values.given && (values.first < request.from || values.first > request.to))
         return hb_wrong_usage("train", "the step of --trace-values must be among those of --trace");
+    /* Ctrl-C ends a 'tee' that reads us as well: what is said is lost then, what was learned must not be. */
+    signal(SIGPIPE, SIG_IGN);
     struct hb_run_config config;
     struct hb_comm *world;
     hb_status status = hb_comm_world(&world);

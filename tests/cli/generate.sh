@@ -34,6 +34,15 @@ says() {
     grep -q -e "$text" err || { echo "generate $*: does not say '$text'"; cat err; exit 1; }
 }
 
+# A reader of what training says that ends before it: no reason to lose what was learned.
+{
+    code=0
+    "$program" train run.yaml --set run_folder=unheard --set faults='[{step: 1, kind: nan}]' 2>&1 || code=$?
+    echo $code > code
+} | { exec <&-; :; }
+[ "$(cat code)" = 1 ] || { echo "unheard: exit $(cat code), must be 1: nobody read what it said"; exit 1; }
+[ -e unheard/checkpoints/step-00000002/manifest.json ] || { echo "unheard: nothing is saved"; exit 1; }
+
 says 0 '^12 tokens' run --prompt 'the cat' --tokens 12
 cp out first
 says 0 tokens run --prompt 'the cat' --tokens 12 --backend ref --threads 1
