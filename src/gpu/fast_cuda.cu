@@ -142,7 +142,18 @@ extern "C" hb_status HB_GPU(fast_product)(struct hb_context *context, const stru
     return HB_OK;
 }
 
+extern "C" hb_status HB_GPU(fast_start)(struct hb_context *context)
+{
+    struct blas *blas;
+    return blas_of(context, &blas);
+}
+
 #else
+
+extern "C" hb_status HB_GPU(fast_start)(struct hb_context *)
+{
+    return HB_OK; /* its products are refused */
+}
 
 bool HB_GPU(fast_takes)(const struct hb_product_args *)
 {

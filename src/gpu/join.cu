@@ -5,7 +5,7 @@
  * pipeline), every ordered pair has one, because what is sent waits for the receiver: two ranks that both
  * send first would wait for each other. */
 #include "gpu/channel.h"
-#include "gpu/gpu.h"
+#include "gpu/fast.h"
 #include "gpu/memory.h"
 
 #include <stdlib.h>
@@ -306,6 +306,8 @@ extern "C" hb_status HB_GPU(join)(struct hb_context *context, struct hb_comm *ho
     hb_status status = HB_GPU(nccl_load)(&nccl);
     if (status == HB_OK)
         status = check_memory(HB_GPU(device)(context));
+    if (status == HB_OK && gpu_is_fast(context))
+        status = HB_GPU(fast_start)(context);
     if (status == HB_OK)
         status = HB_GPU(device_identity)(identity);
     HB_TRY(hb_comm_agree(hb_comm_root(host), status));
