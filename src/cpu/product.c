@@ -1,6 +1,6 @@
 /* Matrix products, for the caches of a CPU.
  *
- * A thread works alone on columns of its own (cpu/product_walk.h): it copies a
+ * A thread works alone on rows or columns of its own (cpu/product_walk.h): it copies a
  * block of b, one chain of k deep, into its level-2 cache in panels of
  * TILE_COLUMNS, if it must be turned or many tiles will read it; then it takes the
  * rows tile by tile and runs each against all panels (cpu/tile.h). A tile is copied
