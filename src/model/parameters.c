@@ -231,9 +231,11 @@ hb_status hb_model_allocate_parameters(struct hb_model *model, bool trained)
     for (int64_t p = 0; p < model->param_count; p++)
         HB_TRY(allocate_param(model->context, &model->config.precision, model->params[p], trained));
     for (int64_t p = 0; p < model->param_count; p++) {
-        struct hb_param *param = model->params[p];
-        HB_TRY(param->m.data ? hb_zero(model->context, param->m) : HB_OK);
-        HB_TRY(param->v.data ? hb_zero(model->context, param->v) : HB_OK);
+        const struct hb_param *param = model->params[p];
+        if (!param->m.data)
+            continue;
+        HB_TRY(hb_zero(model->context, param->m));
+        HB_TRY(hb_zero(model->context, param->v));
     }
     return HB_OK;
 }

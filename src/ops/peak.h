@@ -1,5 +1,6 @@
-/* The FMA peak of this machine, measured beside what is compared with it:
- * a share of the peak means the same on every machine, a speed does not. */
+/* What this machine can do at the moment, measured beside what is compared with it: its FMA
+ * peak (a share of it means the same on every machine, a speed does not), and how far apart
+ * its processors are. */
 #ifndef HB_OPS_PEAK_H
 #define HB_OPS_PEAK_H
 
